@@ -1,0 +1,120 @@
+// RPC between Cairn's parts: requests and answers in frames (frame.h) over a Stream. The message is opaque bytes here (Cap'n Proto, made by
+// common/proto/codec.h); the payload is raw file data beside it, received straight into one page-aligned Buffer.
+//
+// Every call has a deadline and ends: with an answer, with the server's error, or with kTimeout / kUnavailable (the outcome is then unknown; retry
+// with the same ids inside the message where acting twice would matter). Loop thread only.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "common/base/buffer.h"
+#include "common/base/ids.h"
+#include "common/base/result.h"
+#include "common/runtime/task.h"
+#include "common/runtime/task_group.h"
+#include "common/runtime/world.h"
+
+namespace cairn {
+
+using MethodId = uint16_t;
+
+// What everybody says first on a connection. The other side refuses with kWrongCluster or kProtocol and names both sides' values.
+struct Hello {
+  ClusterId cluster;        // zero: not known yet (a command that asks); accepted by servers
+  uint16_t protocol_min = 1;
+  uint16_t protocol_max = 1;
+  std::string program;      // "cairn-master 0.1.0", for logs
+};
+
+struct RpcMessage {
+  std::string message;  // Cap'n Proto, flat words
+  Payload payload;
+};
+
+// A request as a handler gets it.
+struct RpcRequest {
+  MethodId method = 0;
+  uint64_t trace_id = 0;    // travels with everything that the request causes
+  TimePoint deadline;       // by the server's own clock: arrival + what the client had left
+  std::string message;
+  Buffer payload;
+  std::shared_ptr<class RpcConnection> connection;  // shared: requests of one connection outlive it
+};
+
+// The server's end of one connection, as handlers see it. Handlers may keep per-connection state by id().
+class RpcConnection {
+ public:
+  virtual ~RpcConnection() = default;
+  virtual uint64_t id() const = 0;
+  virtual std::string peer() const = 0;
+  virtual const Hello& hello() const = 0;
+  virtual bool open() const = 0;
+};
+
+using RpcHandler = std::function<Task<Result<RpcMessage>>(RpcRequest)>;
+
+struct RpcServerOptions {
+  Hello hello;
+  uint64_t memory_per_connection_bytes = 64ull << 20;  // requests read but not answered; beyond it the connection is not read
+  uint32_t requests_per_connection_max = 1024;         // likewise
+  Duration hello_timeout = std::chrono::seconds(5);
+};
+
+class RpcServer {
+ public:
+  RpcServer(World& world, RpcServerOptions options);
+  ~RpcServer();
+  // Before listen().
+  void handle(MethodId method, std::string name, RpcHandler handler);
+  void on_disconnect(std::function<void(RpcConnection&)> callback);
+  // May be called for several addresses. Gives the address with the port chosen.
+  Result<Address> listen(const Address& address);
+  // Stops accepting, closes connections, waits for handlers.
+  Task<void> stop();
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+struct RpcClientOptions {
+  Hello hello;
+  Duration connect_timeout = std::chrono::seconds(2);
+  uint64_t memory_in_flight_bytes = 64ull << 20;  // payloads sent or waiting to be; further calls wait
+  Duration reconnect_pause_min = std::chrono::milliseconds(20);  // doubles to the maximum while nobody answers
+  Duration reconnect_pause_max = std::chrono::milliseconds(500);
+};
+
+// Calls one server. Connects when first used and again after a failure; a broken connection fails the calls in flight at once with
+// kUnavailable. After a failed connect, calls fail at once until the pause is over (no storm of dials), with the address in the context.
+class RpcClient {
+ public:
+  RpcClient(World& world, Address address, RpcClientOptions options);
+  ~RpcClient();
+
+  struct CallOptions {
+    TimePoint deadline;
+    uint64_t trace_id = 0;
+    // If the answer's payload has exactly this size it is received here instead of into a new Buffer. Must stay until the call returns.
+    std::span<std::byte> receive_into = {};
+  };
+  Task<Result<RpcMessage>> call(MethodId method, RpcMessage request, CallOptions options);
+
+  const Address& address() const;
+  bool connected() const;
+  // Called whenever the connection is lost (also by a clean close of the other side).
+  void on_disconnect(std::function<void()> callback);
+  // The other side's Hello, once connected.
+  const Hello* server_hello() const;
+  Task<void> stop();
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace cairn

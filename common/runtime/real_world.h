@@ -1,0 +1,35 @@
+// RealWorld: the seams over the operating system, with one Asio loop. main() makes one, builds its program on it and calls run().
+//
+// The loop polls for up to `poll` after it was last busy before it sleeps: waking a sleeping core costs about 50 us on a virtual machine
+// (bench/results.md). Polling switches itself off while it does not pay.
+#pragma once
+
+#include <memory>
+
+#include "common/runtime/task.h"
+#include "common/runtime/world.h"
+
+namespace cairn {
+
+struct LoopOptions {
+  Duration poll = Duration::zero();  // zero: never poll
+};
+
+class RealWorld : public World {
+ public:
+  static std::unique_ptr<RealWorld> make(LoopOptions options);
+
+  // Runs `main` on the loop until it returns; its value is the exit status. Once only.
+  virtual int run(Task<int> main) = 0;
+  // Completes with the signal's number when SIGINT, SIGTERM or SIGHUP arrives; further ones for further calls.
+  virtual Task<int> next_signal() = 0;
+  // Tells when `fd` (not owned) is readable, again and again, until the returned handle goes away; used for /dev/fuse. `ready` runs on the loop; it reads
+  // until EAGAIN. It is not called while it runs.
+  class Watch {
+   public:
+    virtual ~Watch() = default;
+  };
+  virtual std::unique_ptr<Watch> watch_readable(int fd, std::function<void()> ready) = 0;
+};
+
+}  // namespace cairn
