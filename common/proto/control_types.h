@@ -1,0 +1,84 @@
+// What chunkservers tell masters, and what administrators ask them, as plain values. Wire form: control.capnp and admin.capnp.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "common/base/ids.h"
+#include "common/proto/chunk_types.h"
+#include "common/proto/meta_types.h"
+
+namespace cairn {
+
+// ---------------------------------------------------------------- chunkserver to master
+
+struct SpaceReport {
+  uint64_t total_bytes = 0;
+  uint64_t free_bytes = 0;       // what may still be written, reserve taken off
+  uint64_t chunks = 0;
+  uint32_t stores = 0;           // data directories in use
+  uint32_t stores_failed = 0;
+};
+struct RegisterServerRequest {
+  ServerId server;
+  ClusterId cluster;             // zero: new, belongs to none yet; the answer tells
+  std::string address;           // where others reach it
+  std::string domain;            // failure domain ("rack1", default: the host's name); empty: none said
+  std::string program;
+  uint64_t incarnation = 0;
+  std::string boot_id;
+  SpaceReport space;
+};
+struct CapabilityKey { uint32_t id = 0; std::string key; };
+struct RegisterServerReply { ClusterId cluster; uint64_t term = 0; uint64_t log_time_ms = 0; std::vector<CapabilityKey> keys; uint32_t heartbeat_ms = 0; };
+struct HeartbeatRequest {
+  ServerId server;
+  uint64_t incarnation = 0;
+  SpaceReport space;
+  std::vector<ChunkId> bad_chunks;      // a checksum failed, or the store that held them is gone, since the last one
+};
+struct HeartbeatReply { uint64_t term = 0; uint64_t log_time_ms = 0; std::vector<CapabilityKey> keys; bool register_again = false; };
+// All chunks, in pages, after registering; first/last mark the ends. The master reconciles with its records when it has the last.
+struct ChunkReportRequest { ServerId server; uint64_t incarnation = 0; bool first = false; bool last = false; std::vector<ReplicaStatus> chunks; };
+
+// ---------------------------------------------------------------- administration
+
+struct StatusRequest {};
+struct ServerStatus {
+  ServerId server;
+  std::string address, domain, program;
+  bool alive = false;
+  uint64_t silent_ms = 0;        // since its last heartbeat
+  SpaceReport space;
+};
+struct SessionStatus { SessionId session; std::string host, mountpoint, program; uint64_t idle_ms = 0; uint64_t open_files = 0; };
+struct ChunkHealth {
+  uint64_t total = 0, healthy = 0, under_goal = 0, at_risk = 0, lost = 0, open = 0, unverified = 0, over_goal = 0, garbage = 0;
+};
+struct StatusReply {
+  ClusterId cluster;
+  std::string program;
+  uint64_t term = 0;
+  uint64_t log_time_ms = 0;
+  uint64_t inodes = 0;
+  uint64_t applied_index = 0;
+  uint8_t default_goal = 0;
+  ChunkHealth health;
+  std::vector<ServerStatus> servers;
+  std::vector<SessionStatus> sessions;
+  std::vector<std::string> warnings;  // for people: "goal 3 but only 2 chunkservers are alive"
+};
+struct InfoRequest { InodeId inode; uint32_t first_index = 0; uint32_t count = 1024; };
+struct ReplicaInfo { ServerId server; std::string address; bool alive = false; std::string state; };  // state: "ok", "missing", "unverified", "bad", ...
+struct ChunkInfo {
+  uint32_t index = 0;
+  ChunkId chunk;
+  uint64_t version = 0;
+  ChunkState state = ChunkState::kSealed;
+  uint32_t length = 0;
+  std::vector<ReplicaInfo> replicas;
+};
+struct InfoReply { Attributes attributes; std::vector<ChunkInfo> chunks; uint64_t chunks_total = 0; };
+
+}  // namespace cairn
