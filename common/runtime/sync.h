@@ -1,5 +1,6 @@
 // Waiting for one another on one loop: no locks, no threads. Each wakes waiters in the order they came, by post(). A waiter
-// whose frame is destroyed is forgotten. Loop thread only; the object must outlive its waiters' frames or be destroyed after them.
+// whose frame is destroyed is forgotten, and what it had been given comes back. Loop thread only; the object must outlive its waiters' frames
+// and the Permits it gave (a member declared before the TaskGroup does); its destructor CHECKs that.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +18,9 @@ namespace cairn {
 class Semaphore {
  public:
   Semaphore(Executor& executor, uint64_t units) : executor_(executor), free_(units), total_(units) {}
+  ~Semaphore();
+  Semaphore(const Semaphore&) = delete;
+  Semaphore& operator=(const Semaphore&) = delete;
 
   // Waits until `units` are free (in order of asking; more than the total waits for all of them). The units come back when the Permit
   // goes away.
@@ -28,16 +32,13 @@ class Semaphore {
 
  private:
   friend class Permit;
-  struct Waiter {
-    uint64_t units;
-    Promise<void> promise;
-  };
+  struct Waiter;  // lives in the frame that waits
   void release(uint64_t units);
   void wake();
   Executor& executor_;
   uint64_t free_;
   uint64_t total_;
-  std::list<Waiter> waiters_;
+  std::list<Waiter*> waiters_;  // in the order of asking
 };
 
 class Semaphore::Permit {
@@ -66,14 +67,18 @@ class Mutex : public Semaphore {
 class Condition {
  public:
   explicit Condition(Executor& executor) : executor_(executor) {}
+  ~Condition();
+  Condition(const Condition&) = delete;
+  Condition& operator=(const Condition&) = delete;
   Task<void> wait();
   // kTimeout if nothing was notified by then.
   Task<Result<void>> wait_until(Clock& clock, TimePoint deadline);
   void notify_all();
 
  private:
+  struct Waiter;  // lives in the frame that waits
   Executor& executor_;
-  std::list<Promise<void>> waiters_;
+  std::list<Waiter*> waiters_;
 };
 
 }  // namespace cairn
