@@ -31,11 +31,16 @@ if(NOT CAIRN_LLD)
   message(FATAL_ERROR "lld is missing: run deploy/install-deps.sh --build")
 endif()
 
+# With the base directory, clones of the repository in different places share one cache.
 find_program(CAIRN_CCACHE ccache)
 if(CAIRN_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
-  set(CMAKE_C_COMPILER_LAUNCHER "${CAIRN_CCACHE}")
-  set(CMAKE_CXX_COMPILER_LAUNCHER "${CAIRN_CCACHE}")
+  set(cairn_launcher env "CCACHE_BASEDIR=${PROJECT_SOURCE_DIR}" CCACHE_NOHASHDIR=1 "${CAIRN_CCACHE}")
+  set(CMAKE_C_COMPILER_LAUNCHER ${cairn_launcher})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${cairn_launcher})
 endif()
+# __FILE__ and debug information say "common/base/check.h", wherever the clone is.
+file(RELATIVE_PATH cairn_source_from_build "${PROJECT_BINARY_DIR}" "${PROJECT_SOURCE_DIR}")
+add_compile_options("-ffile-prefix-map=${PROJECT_SOURCE_DIR}/=" "-ffile-prefix-map=${cairn_source_from_build}=")
 
 if(CAIRN_SANITIZE)
   set(cairn_sanitize_flags "-fsanitize=${CAIRN_SANITIZE}" -fno-omit-frame-pointer -fno-sanitize-recover=all)
