@@ -3,6 +3,7 @@
 
 #include <compare>
 #include <cstdint>
+#include <fmt/core.h>
 #include <functional>
 #include <string>
 
@@ -35,13 +36,20 @@ std::string to_string(ServerId id);
 std::string to_string(MasterId id);
 std::string to_string(ClusterId id);
 
-// For fmt and logging: found by argument-dependent lookup.
-template <class Tag>
-std::string format_as(Id<Tag> id) {
-  return to_string(id);
-}
-
 }  // namespace cairn
+
+// "{}" for fmt and logging. (fmt 9.1 looks for format_as only for enums.)
+template <class Tag>
+struct fmt::formatter<cairn::Id<Tag>> {
+  constexpr auto parse(format_parse_context& context) { return context.begin(); }
+  template <class Context>
+  auto format(cairn::Id<Tag> id, Context& context) const {
+    auto out = context.out();
+    for (char c : to_string(id))
+      *out++ = c;
+    return out;
+  }
+};
 
 template <class Tag>
 struct std::hash<cairn::Id<Tag>> {
