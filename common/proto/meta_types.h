@@ -110,6 +110,9 @@ struct CommitOp {
     uint64_t version = 0;          // the version that was written
     uint32_t allocated_bytes = 0;  // what the chunk holds now
     bool trimmed = false;          // the writer has cut the chunk to the file's recorded limit (ChunkRef.limit is lifted)
+    uint32_t length = 0;           // end of the furthest byte in the chunk
+    bool seal = false;             // everything written is on disk on every replica of this version, and the session writes this version no
+                                   // more: the record becomes sealed; writing again needs OpenChunk (a new version)
   };
   InodeId inode;
   std::optional<uint64_t> size_at_least;  // the end of the furthest write; the size never shrinks by a commit
@@ -183,6 +186,9 @@ struct GetAttributesRequest { SessionId session; InodeId inode; };
 // The session holds the inode open until it says otherwise (CloseRequest, or its end). The answer is fresh.
 struct OpenRequest { SessionId session; InodeId inode; bool write = false; };
 struct AttributesReply { Attributes attributes; Lease lease; };
+// Fresh attributes of inodes whose pages the kernel holds, many at once: what has changed elsewhere is found within a second.
+struct RefreshRequest { SessionId session; std::vector<InodeId> inodes; };
+struct RefreshReply { std::vector<Attributes> attributes; Lease lease; };  // in the order asked; inode 0: gone
 struct CloseRequest { SessionId session; std::vector<InodeId> inodes; };  // lazily, in batches
 struct ReadDirectoryRequest {
   SessionId session;

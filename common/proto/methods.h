@@ -44,6 +44,7 @@ CAIRN_METHOD(17, "open_chunk", OpenChunkRequest, OpenChunkReply)
 CAIRN_METHOD(18, "replica_failed", ReplicaFailedRequest, OpenChunkReply)
 CAIRN_METHOD(19, "renew_grant", RenewGrantRequest, ChunkGrant)
 CAIRN_METHOD(20, "report_bad_replica", ReportBadReplicaRequest, EmptyReply)
+CAIRN_METHOD(21, "refresh", RefreshRequest, RefreshReply)
 // anybody to chunkserver
 CAIRN_METHOD(100, "chunk_write", ChunkWriteRequest, ChunkWriteReply)
 CAIRN_METHOD(101, "chunk_sync", ChunkSyncRequest, ChunkSyncReply)
