@@ -81,6 +81,10 @@ class Includes(unittest.TestCase):
     def test_a_path_that_is_not_from_the_root_is_found(self):
         self.assert_found({"common/kv/a.cc": '#include "b.h"\n'}, "from the root")
 
+    def test_a_header_beside_a_test_needs_no_path(self):
+        self.assertEqual([], self.findings({"tests/sim/a_test.cc": '#include "b.h"\n', "tests/sim/b.h": "\n"}))
+        self.assert_found({"tests/sim/a_test.cc": '#include "c.h"\n'}, "from the root")
+
     def test_an_unknown_folder_is_found(self):
         self.assert_found({"common/misc/a.cc": "\n"}, "not in the table")
 
@@ -216,7 +220,7 @@ class Seams(unittest.TestCase):
         "::sleep(1);",
     ]
     GOOD = ["std::this_thread::get_id();", "std::thread::id owner_;", "// std::thread\n", 'log("random_device");',
-            "co_await clock_.sleep(ms);", "co_await clock->sleep(5);"]
+            "co_await group_.sleep_for(hold);", "co_await clock_.sleep(ms);", "co_await clock->sleep(5);"]
 
     def test_raw_ones_are_found(self):
         for text in self.BAD:
@@ -228,6 +232,11 @@ class Seams(unittest.TestCase):
         for text in self.BAD:
             with self.subTest(text):
                 self.assertEqual([], seam_rules.check_text("common/runtime/a.cc", text))
+
+    def test_tests_of_common_may_use_threads_and_nothing_else(self):
+        path = "tests/unit/common/base/a_test.cc"
+        self.assertEqual([], seam_rules.check_text(path, "std::thread t(f);"))
+        self.assertEqual(1, len(seam_rules.check_text(path, "std::this_thread::sleep_for(1s);")))
 
     def test_what_looks_alike_is_fine(self):
         for text in self.GOOD:

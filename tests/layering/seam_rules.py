@@ -7,6 +7,9 @@ from fnmatch import fnmatch
 from source_text import CODE_ENDINGS, Finding, blanked, files, line_of, read
 
 RUNTIME = ["common/runtime/*", "tests/unit/common/runtime/*"]
+# Tests of what is thread-safe need threads.
+THREADS = ["common/runtime/*", "tests/unit/common/*", "bench/*"]
+RANDOMNESS = ["common/runtime/*", "common/base/random.cc"]
 
 # What, as a pattern over code without comments and literals -> why not, and the files that may.
 RAW_SEAMS = [
@@ -17,11 +20,11 @@ RAW_SEAMS = [
     (r"\b(?:clock_gettime|gettimeofday|std\s*::\s*time|timerfd_create)\s*\(",
      "a raw clock: use the Clock of common/runtime", RUNTIME + ["bench/*"]),
     (r"\bstd\s*::\s*(?:jthread|thread|async)\b(?!\s*::\s*(?:id|hardware_concurrency))|\bpthread_create\b",
-     "a raw thread: use the pools of common/runtime", RUNTIME + ["bench/*"]),
+     "a raw thread: use the pools of common/runtime", THREADS),
     (r"\b(?:random_device|getrandom|getentropy|RAND_bytes|arc4random)\b|\bs?rand\s*\(",
-     "raw randomness: use the Random that is passed in", RUNTIME),
-    (r"\b(?:sleep_for|sleep_until|usleep|nanosleep)\b|(?<!\w)::\s*sleep\s*\(",
-     "a sleep: if code or a test wants to sleep, a seam is missing", RUNTIME[:1]),
+     "raw randomness: use the Random that is passed in", RANDOMNESS),
+    (r"\bthis_thread\s*::\s*sleep_\w+|\b(?:usleep|nanosleep|clock_nanosleep)\s*\(|(?<!\w)::\s*sleep\s*\(",
+     "a sleep: if code or a test wants to sleep, a seam is missing", ["common/runtime/*"]),
 ]
 
 UNFINISHED = re.compile(r"\b(?:TODO|FIXME|XXX|HACK)\b")
