@@ -37,6 +37,11 @@ Result<T> decode(std::string_view bytes) = delete;
 
 // Every type that travels or is kept by itself: all requests and replies of methods.h, and what the log and the session
 // table hold.
+#define CAIRN_MUTATION_MESSAGES(X) \
+  X(MutateRequest)                 \
+  X(MutationReply)                 \
+  X(MetaOp)
+
 #define CAIRN_META_MESSAGES(X) \
   X(OpenSessionRequest)        \
   X(OpenSessionReply)          \
@@ -44,14 +49,13 @@ Result<T> decode(std::string_view bytes) = delete;
   X(RenewSessionReply)         \
   X(CloseSessionRequest)       \
   X(EmptyReply)                \
-  X(MutateRequest)             \
-  X(MutationReply)             \
-  X(MetaOp)                    \
   X(LookupRequest)             \
   X(EntryReply)                \
   X(GetAttributesRequest)      \
   X(OpenRequest)               \
   X(AttributesReply)           \
+  X(RefreshRequest)            \
+  X(RefreshReply)              \
   X(CloseRequest)              \
   X(ReadDirectoryRequest)      \
   X(ReadDirectoryReply)        \
@@ -106,10 +110,11 @@ Result<T> decode(std::string_view bytes) = delete;
   X(InfoRequest)                \
   X(InfoReply)
 
-#define CAIRN_MESSAGES(X)   \
-  CAIRN_META_MESSAGES(X)    \
-  CAIRN_CHUNK_MESSAGES(X)   \
-  CAIRN_CONTROL_MESSAGES(X) \
+#define CAIRN_MESSAGES(X)    \
+  CAIRN_MUTATION_MESSAGES(X) \
+  CAIRN_META_MESSAGES(X)     \
+  CAIRN_CHUNK_MESSAGES(X)    \
+  CAIRN_CONTROL_MESSAGES(X)  \
   CAIRN_ADMIN_MESSAGES(X)
 
 #define CAIRN_DECLARE_CODEC(type)        \

@@ -1,0 +1,85 @@
+# Command line and status page to master. Plain form: control_types.h, "administration". Only add: rules in types.capnp.
+@0x8bc52b6c460b17f0;
+
+using Cxx = import "/capnp/c++.capnp";
+using Types = import "/common/proto/types.capnp";
+using Control = import "/common/proto/control.capnp";
+$Cxx.namespace("cairn::wire");
+
+struct StatusRequest {
+}
+
+struct ServerStatus {
+  server @0 :UInt64;
+  address @1 :Text;
+  domain @2 :Text;                # failure domain; empty: none said
+  program @3 :Text;               # with its version
+  alive @4 :Bool;
+  silentMs @5 :UInt64;            # since its last heartbeat
+  space @6 :Control.SpaceReport;  # of its last heartbeat
+}
+
+struct SessionStatus {
+  session @0 :UInt64;
+  host @1 :Text;
+  mountpoint @2 :Text;            # empty: no mount
+  program @3 :Text;
+  idleMs @4 :UInt64;              # since its last request
+  openFiles @5 :UInt64;
+}
+
+struct ChunkHealth {
+  # Numbers of chunks; a chunk may count in several.
+
+  total @0 :UInt64;
+  healthy @1 :UInt64;             # as many replicas as its goal, all in order
+  underGoal @2 :UInt64;
+  atRisk @3 :UInt64;              # one replica is left
+  lost @4 :UInt64;                # none is left
+  open @5 :UInt64;                # being written
+  unverified @6 :UInt64;          # some replica has to be checked after a restart
+  overGoal @7 :UInt64;
+  garbage @8 :UInt64;             # no file refers to it; to be deleted
+}
+
+struct StatusReply {
+  cluster @0 :UInt64;
+  program @1 :Text;               # the master's, with its version
+  term @2 :UInt64;
+  logTimeMs @3 :UInt64;
+  inodes @4 :UInt64;
+  appliedIndex @5 :UInt64;        # of the log
+  defaultGoal @6 :UInt8;
+  health @7 :ChunkHealth;
+  servers @8 :List(ServerStatus);
+  sessions @9 :List(SessionStatus);
+  warnings @10 :List(Text);       # whole sentences, for people
+}
+
+struct InfoRequest {
+  inode @0 :UInt64;
+  firstIndex @1 :UInt32;          # chunks from here on
+  count @2 :UInt32 = 1024;        # indexes at most
+}
+
+struct ReplicaInfo {
+  server @0 :UInt64;
+  address @1 :Text;               # empty: not known at present
+  alive @2 :Bool;
+  state @3 :Text;                 # "ok", "missing", "unverified", "bad", ...
+}
+
+struct ChunkInfo {
+  index @0 :UInt32;               # in the file
+  chunk @1 :UInt64;
+  version @2 :UInt64;
+  state @3 :Types.ChunkState = sealed;
+  length @4 :UInt32;              # end of the furthest byte, from the chunk's start
+  replicas @5 :List(ReplicaInfo);
+}
+
+struct InfoReply {
+  attributes @0 :Types.Attributes;
+  chunks @1 :List(ChunkInfo);
+  chunksTotal @2 :UInt64;         # of the whole file
+}

@@ -1,0 +1,268 @@
+#include "common/proto/admin.capnp.h"
+#include "common/proto/codec_wire.h"
+#include "common/proto/control.capnp.h"
+
+namespace cairn {
+
+static void write(wire::SpaceReport::Builder out, const SpaceReport& in) {
+  out.setTotalBytes(in.total_bytes);
+  out.setFreeBytes(in.free_bytes);
+  out.setChunks(in.chunks);
+  out.setStores(in.stores);
+  out.setStoresFailed(in.stores_failed);
+}
+
+static void read(wire::SpaceReport::Reader in, SpaceReport& out) {
+  read(in.getTotalBytes(), out.total_bytes);
+  read(in.getFreeBytes(), out.free_bytes);
+  read(in.getChunks(), out.chunks);
+  read(in.getStores(), out.stores);
+  read(in.getStoresFailed(), out.stores_failed);
+}
+
+static void write(wire::CapabilityKey::Builder out, const CapabilityKey& in) {
+  out.setId(in.id);
+  out.setKey(wire_of(in.key));
+}
+
+static void read(wire::CapabilityKey::Reader in, CapabilityKey& out) {
+  read(in.getId(), out.id);
+  read(in.getKey(), out.key);
+}
+
+static void write(wire::RegisterServerRequest::Builder out, const RegisterServerRequest& in) {
+  out.setServer(wire_of(in.server));
+  out.setCluster(wire_of(in.cluster));
+  out.setAddress(wire_of(in.address));
+  out.setDomain(wire_of(in.domain));
+  out.setProgram(wire_of(in.program));
+  out.setIncarnation(in.incarnation);
+  out.setBootId(wire_of(in.boot_id));
+  write(out.initSpace(), in.space);
+}
+
+static void read(wire::RegisterServerRequest::Reader in, RegisterServerRequest& out) {
+  read(in.getServer(), out.server);
+  read(in.getCluster(), out.cluster);
+  read(in.getAddress(), out.address);
+  read(in.getDomain(), out.domain);
+  read(in.getProgram(), out.program);
+  read(in.getIncarnation(), out.incarnation);
+  read(in.getBootId(), out.boot_id);
+  read(in.getSpace(), out.space);
+}
+
+static void write(wire::RegisterServerReply::Builder out, const RegisterServerReply& in) {
+  out.setCluster(wire_of(in.cluster));
+  out.setTerm(in.term);
+  out.setLogTimeMs(in.log_time_ms);
+  write(out.initKeys(count(in.keys)), in.keys);
+  out.setHeartbeatMs(in.heartbeat_ms);
+}
+
+static void read(wire::RegisterServerReply::Reader in, RegisterServerReply& out) {
+  read(in.getCluster(), out.cluster);
+  read(in.getTerm(), out.term);
+  read(in.getLogTimeMs(), out.log_time_ms);
+  read(in.getKeys(), out.keys);
+  read(in.getHeartbeatMs(), out.heartbeat_ms);
+}
+
+static void write(wire::HeartbeatRequest::Builder out, const HeartbeatRequest& in) {
+  out.setServer(wire_of(in.server));
+  out.setIncarnation(in.incarnation);
+  write(out.initSpace(), in.space);
+  write(out.initBadChunks(count(in.bad_chunks)), in.bad_chunks);
+}
+
+static void read(wire::HeartbeatRequest::Reader in, HeartbeatRequest& out) {
+  read(in.getServer(), out.server);
+  read(in.getIncarnation(), out.incarnation);
+  read(in.getSpace(), out.space);
+  read(in.getBadChunks(), out.bad_chunks);
+}
+
+static void write(wire::HeartbeatReply::Builder out, const HeartbeatReply& in) {
+  out.setTerm(in.term);
+  out.setLogTimeMs(in.log_time_ms);
+  write(out.initKeys(count(in.keys)), in.keys);
+  out.setRegisterAgain(in.register_again);
+}
+
+static void read(wire::HeartbeatReply::Reader in, HeartbeatReply& out) {
+  read(in.getTerm(), out.term);
+  read(in.getLogTimeMs(), out.log_time_ms);
+  read(in.getKeys(), out.keys);
+  read(in.getRegisterAgain(), out.register_again);
+}
+
+static void write(wire::ChunkReportRequest::Builder out, const ChunkReportRequest& in) {
+  out.setServer(wire_of(in.server));
+  out.setIncarnation(in.incarnation);
+  out.setFirst(in.first);
+  out.setLast(in.last);
+  write(out.initChunks(count(in.chunks)), in.chunks);
+}
+
+static void read(wire::ChunkReportRequest::Reader in, ChunkReportRequest& out) {
+  read(in.getServer(), out.server);
+  read(in.getIncarnation(), out.incarnation);
+  read(in.getFirst(), out.first);
+  read(in.getLast(), out.last);
+  read(in.getChunks(), out.chunks);
+}
+
+static void write(wire::StatusRequest::Builder, const StatusRequest&) {}
+
+static void read(wire::StatusRequest::Reader, StatusRequest&) {}
+
+static void write(wire::ServerStatus::Builder out, const ServerStatus& in) {
+  out.setServer(wire_of(in.server));
+  out.setAddress(wire_of(in.address));
+  out.setDomain(wire_of(in.domain));
+  out.setProgram(wire_of(in.program));
+  out.setAlive(in.alive);
+  out.setSilentMs(in.silent_ms);
+  write(out.initSpace(), in.space);
+}
+
+static void read(wire::ServerStatus::Reader in, ServerStatus& out) {
+  read(in.getServer(), out.server);
+  read(in.getAddress(), out.address);
+  read(in.getDomain(), out.domain);
+  read(in.getProgram(), out.program);
+  read(in.getAlive(), out.alive);
+  read(in.getSilentMs(), out.silent_ms);
+  read(in.getSpace(), out.space);
+}
+
+static void write(wire::SessionStatus::Builder out, const SessionStatus& in) {
+  out.setSession(wire_of(in.session));
+  out.setHost(wire_of(in.host));
+  out.setMountpoint(wire_of(in.mountpoint));
+  out.setProgram(wire_of(in.program));
+  out.setIdleMs(in.idle_ms);
+  out.setOpenFiles(in.open_files);
+}
+
+static void read(wire::SessionStatus::Reader in, SessionStatus& out) {
+  read(in.getSession(), out.session);
+  read(in.getHost(), out.host);
+  read(in.getMountpoint(), out.mountpoint);
+  read(in.getProgram(), out.program);
+  read(in.getIdleMs(), out.idle_ms);
+  read(in.getOpenFiles(), out.open_files);
+}
+
+static void write(wire::ChunkHealth::Builder out, const ChunkHealth& in) {
+  out.setTotal(in.total);
+  out.setHealthy(in.healthy);
+  out.setUnderGoal(in.under_goal);
+  out.setAtRisk(in.at_risk);
+  out.setLost(in.lost);
+  out.setOpen(in.open);
+  out.setUnverified(in.unverified);
+  out.setOverGoal(in.over_goal);
+  out.setGarbage(in.garbage);
+}
+
+static void read(wire::ChunkHealth::Reader in, ChunkHealth& out) {
+  read(in.getTotal(), out.total);
+  read(in.getHealthy(), out.healthy);
+  read(in.getUnderGoal(), out.under_goal);
+  read(in.getAtRisk(), out.at_risk);
+  read(in.getLost(), out.lost);
+  read(in.getOpen(), out.open);
+  read(in.getUnverified(), out.unverified);
+  read(in.getOverGoal(), out.over_goal);
+  read(in.getGarbage(), out.garbage);
+}
+
+static void write(wire::StatusReply::Builder out, const StatusReply& in) {
+  out.setCluster(wire_of(in.cluster));
+  out.setProgram(wire_of(in.program));
+  out.setTerm(in.term);
+  out.setLogTimeMs(in.log_time_ms);
+  out.setInodes(in.inodes);
+  out.setAppliedIndex(in.applied_index);
+  out.setDefaultGoal(in.default_goal);
+  write(out.initHealth(), in.health);
+  write(out.initServers(count(in.servers)), in.servers);
+  write(out.initSessions(count(in.sessions)), in.sessions);
+  write(out.initWarnings(count(in.warnings)), in.warnings);
+}
+
+static void read(wire::StatusReply::Reader in, StatusReply& out) {
+  read(in.getCluster(), out.cluster);
+  read(in.getProgram(), out.program);
+  read(in.getTerm(), out.term);
+  read(in.getLogTimeMs(), out.log_time_ms);
+  read(in.getInodes(), out.inodes);
+  read(in.getAppliedIndex(), out.applied_index);
+  read(in.getDefaultGoal(), out.default_goal);
+  read(in.getHealth(), out.health);
+  read(in.getServers(), out.servers);
+  read(in.getSessions(), out.sessions);
+  read(in.getWarnings(), out.warnings);
+}
+
+static void write(wire::InfoRequest::Builder out, const InfoRequest& in) {
+  out.setInode(wire_of(in.inode));
+  out.setFirstIndex(in.first_index);
+  out.setCount(in.count);
+}
+
+static void read(wire::InfoRequest::Reader in, InfoRequest& out) {
+  read(in.getInode(), out.inode);
+  read(in.getFirstIndex(), out.first_index);
+  read(in.getCount(), out.count);
+}
+
+static void write(wire::ReplicaInfo::Builder out, const ReplicaInfo& in) {
+  out.setServer(wire_of(in.server));
+  out.setAddress(wire_of(in.address));
+  out.setAlive(in.alive);
+  out.setState(wire_of(in.state));
+}
+
+static void read(wire::ReplicaInfo::Reader in, ReplicaInfo& out) {
+  read(in.getServer(), out.server);
+  read(in.getAddress(), out.address);
+  read(in.getAlive(), out.alive);
+  read(in.getState(), out.state);
+}
+
+static void write(wire::ChunkInfo::Builder out, const ChunkInfo& in) {
+  out.setIndex(in.index);
+  out.setChunk(wire_of(in.chunk));
+  out.setVersion(in.version);
+  out.setState(wire_of(in.state));
+  out.setLength(in.length);
+  write(out.initReplicas(count(in.replicas)), in.replicas);
+}
+
+static void read(wire::ChunkInfo::Reader in, ChunkInfo& out) {
+  read(in.getIndex(), out.index);
+  read(in.getChunk(), out.chunk);
+  read(in.getVersion(), out.version);
+  read(in.getState(), out.state);
+  read(in.getLength(), out.length);
+  read(in.getReplicas(), out.replicas, kMaxReplicaItems);
+}
+
+static void write(wire::InfoReply::Builder out, const InfoReply& in) {
+  write(out.initAttributes(), in.attributes);
+  write(out.initChunks(count(in.chunks)), in.chunks);
+  out.setChunksTotal(in.chunks_total);
+}
+
+static void read(wire::InfoReply::Reader in, InfoReply& out) {
+  read(in.getAttributes(), out.attributes);
+  read(in.getChunks(), out.chunks);
+  read(in.getChunksTotal(), out.chunks_total);
+}
+
+CAIRN_CONTROL_MESSAGES(CAIRN_DEFINE_CODEC)
+CAIRN_ADMIN_MESSAGES(CAIRN_DEFINE_CODEC)
+
+}  // namespace cairn
