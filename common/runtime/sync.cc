@@ -61,6 +61,17 @@ Task<Semaphore::Permit> Semaphore::acquire(uint64_t units) {
   co_return waiter.take();
 }
 
+Task<Result<Semaphore::Permit>> Semaphore::acquire_until(uint64_t units, Clock& clock, TimePoint deadline) {
+  units = std::min(units, total_);
+  Permit at_once;
+  if (try_acquire(units, at_once)) co_return at_once;
+  Waiter waiter(*this, units);
+  ScopedTimer timer(clock, deadline, [&waiter] { waiter.promise.set(Error(ErrorCode::kTimeout)); });
+  Result<void> granted = co_await waiter.promise.future();
+  if (!granted) co_return granted.error();  // units granted too late go back with the waiter
+  co_return waiter.take();
+}
+
 bool Semaphore::try_acquire(uint64_t units, Permit& out) {
   units = std::min(units, total_);
   if (!waiters_.empty() || free_ < units) return false;

@@ -26,6 +26,8 @@ class Semaphore {
   // goes away.
   class Permit;
   Task<Permit> acquire(uint64_t units);
+  // kTimeout if they are not free by then.
+  Task<Result<Permit>> acquire_until(uint64_t units, Clock& clock, TimePoint deadline);
   bool try_acquire(uint64_t units, Permit& out);
   uint64_t free() const { return free_; }
   uint64_t waiting() const { return waiters_.size(); }
