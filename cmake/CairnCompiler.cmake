@@ -52,6 +52,11 @@ if(CAIRN_SANITIZE)
   add_link_options(${cairn_sanitize_flags})
 endif()
 
+if(CAIRN_FUZZERS)
+  add_compile_options(-fsanitize=fuzzer-no-link)
+  add_link_options(-fsanitize=fuzzer-no-link)
+endif()
+
 # Warnings for our own targets only; generated code and third-party headers (SYSTEM) stay out of it.
 add_library(cairn_warnings INTERFACE)
 target_compile_options(cairn_warnings INTERFACE
