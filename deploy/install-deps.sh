@@ -20,6 +20,7 @@ USAGE
 
 build_packages=(
   clang-19 lld-19 libclang-rt-19-dev clang-format-19 clang-tidy-19
+  llvm-19  # llvm-symbolizer: a sanitizer's report names lines
   ccache cmake ninja-build pkg-config git ca-certificates python3
   libboost1.81-dev libssl-dev
   capnproto libcapnp-dev
