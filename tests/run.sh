@@ -98,7 +98,7 @@ if $install; then
   deploy/install-deps.sh
 fi
 
-if $system && [ "$(id -u)" != 0 -o ! -c /dev/fuse ]; then
+if $system && { [ "$(id -u)" != 0 ] || [ ! -c /dev/fuse ]; }; then
   echo "run.sh: the tests labelled 'system' need root and /dev/fuse. Run as root, or leave them out with --no-system." >&2
   exit 1
 fi
