@@ -4,6 +4,8 @@
 // (bench/results.md). Polling switches itself off while it does not pay.
 #pragma once
 
+#include <cstdint>
+#include <functional>
 #include <memory>
 
 #include "common/runtime/task.h"
@@ -15,6 +17,14 @@ struct LoopOptions {
   Duration poll = Duration::zero();  // zero: never poll
 };
 
+// Since the start, for benchmarks and metrics.
+struct LoopCounters {
+  uint64_t sleeps = 0;       // waits in epoll
+  uint64_t wake_ups = 0;     // by posts of other threads
+  uint64_t poll_hits = 0;    // polls that found work
+  uint64_t poll_misses = 0;  // polls that ended in a sleep
+};
+
 class RealWorld : public World {
  public:
   static std::unique_ptr<RealWorld> make(LoopOptions options);
@@ -23,6 +33,7 @@ class RealWorld : public World {
   virtual int run(Task<int> main) = 0;
   // Completes with the signal's number when SIGINT, SIGTERM or SIGHUP arrives; further ones for further calls.
   virtual Task<int> next_signal() = 0;
+  virtual LoopCounters loop_counters() const = 0;
   // Tells when `fd` (not owned) is readable, again and again, until the returned handle goes away; used for /dev/fuse. `ready` runs on the loop; it reads
   // until EAGAIN. It is not called while it runs.
   class Watch {

@@ -1,0 +1,30 @@
+#include "test_worlds.h"
+
+#include "common/runtime/real_world.h"
+
+namespace cairn {
+
+namespace {
+
+Task<int> as_main(Task<void> body) {
+  co_await std::move(body);
+  co_return 0;
+}
+
+class RealTestWorld final : public TestWorld {
+ public:
+  World& world() override { return *world_; }
+  void run(Task<void> body) override { world_->run(as_main(std::move(body))); }
+  std::string listen_address() override { return "tcp:127.0.0.1:0"; }
+
+ private:
+  std::unique_ptr<RealWorld> world_ = RealWorld::make({});
+};
+
+}  // namespace
+
+std::unique_ptr<TestWorld> make_real_test_world() {
+  return std::make_unique<RealTestWorld>();
+}
+
+}  // namespace cairn
