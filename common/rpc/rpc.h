@@ -33,6 +33,7 @@ struct Hello {
 struct RpcMessage {
   std::string message;  // Cap'n Proto, flat words
   Payload payload;
+  bool in_place = false;  // of an answer: its payload is in CallOptions::receive_into, and `payload` is empty
 };
 
 // A request as a handler gets it.
@@ -61,6 +62,7 @@ struct RpcServerOptions {
   Hello hello;
   uint64_t memory_per_connection_bytes = 64ull << 20;  // requests read but not answered; beyond it the connection is not read
   uint32_t requests_per_connection_max = 1024;         // likewise
+  uint32_t connections_max = 4096;                     // further ones are closed at once
   Duration hello_timeout = std::chrono::seconds(5);
 };
 
@@ -70,7 +72,10 @@ class RpcServer {
   ~RpcServer();
   // Before listen().
   void handle(MethodId method, std::string name, RpcHandler handler);
+  // Called when a connection that has said hello is gone; its handlers may still run. Must not destroy the server.
   void on_disconnect(std::function<void(RpcConnection&)> callback);
+  // For connections to come: a server that learns later which cluster it belongs to.
+  void set_cluster(ClusterId cluster);
   // May be called for several addresses. Gives the address with the port chosen.
   Result<Address> listen(const Address& address);
   // Stops accepting, closes connections, waits for handlers.
@@ -99,13 +104,20 @@ class RpcClient {
   struct CallOptions {
     TimePoint deadline;
     uint64_t trace_id = 0;
-    // If the answer's payload has exactly this size it is received here instead of into a new Buffer. Must stay until the call returns.
+    // If the answer's payload has exactly this size it is received here instead of into a new Buffer. Must stay until the call returns,
+    // and is not written after that: a call whose deadline passes while its payload is arriving returns when the next bytes come (the rest
+    // is dropped), and if none come for kReceiveGrace the connection is broken.
     std::span<std::byte> receive_into = {};
+    // How large the answer's payload may get, if known: the server sets that much memory aside. receive_into says it too.
+    uint32_t answer_bytes_hint = 0;
   };
+  static constexpr Duration kReceiveGrace = std::chrono::milliseconds(250);
   Task<Result<RpcMessage>> call(MethodId method, RpcMessage request, CallOptions options);
 
   const Address& address() const;
   bool connected() const;
+  // For connections to come.
+  void set_cluster(ClusterId cluster);
   // Called whenever the connection is lost (also by a clean close of the other side).
   void on_disconnect(std::function<void()> callback);
   // The other side's Hello, once connected.

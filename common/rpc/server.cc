@@ -1,0 +1,269 @@
+#include <fmt/format.h>
+#include <map>
+#include <optional>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "common/base/check.h"
+#include "common/base/log.h"
+#include "common/base/units.h"
+#include "common/rpc/frame.h"
+#include "common/rpc/rpc.h"
+#include "common/rpc/rpc_metrics.h"
+#include "common/rpc/server_connection.h"
+
+namespace cairn {
+
+namespace {
+
+// After an error of accept (no file descriptors left): to not spin.
+constexpr Duration kAcceptPause = std::chrono::milliseconds(100);
+
+double seconds(Duration duration) {
+  return std::chrono::duration<double>(duration).count();
+}
+
+}  // namespace
+
+struct RpcServer::Impl {
+  struct Method {
+    std::string name;
+    RpcHandler handler;
+    RpcServerMetrics::OfMethod metrics;
+  };
+  using ConnectionPtr = std::shared_ptr<ServerConnection>;  // shared by its reader, its writer and its requests
+
+  Impl(World& world_in, RpcServerOptions options_in)
+      : world(world_in), options(std::move(options_in)), metrics(world.metrics()) {
+    tasks.emplace(world.executor(), world.clock());
+  }
+  ~Impl() {
+    // The tasks' frames use the connections; a handler elsewhere may keep a connection longer than all of this.
+    tasks.reset();
+    for (auto& [id, connection] : connections)
+      connection->drop_stream();
+  }
+
+  Task<void> accept(Listener* listener);
+  Task<void> serve(ConnectionPtr connection);
+  Task<Result<void>> greet(ConnectionPtr connection);
+  // Ends with the reason why nothing more will be read.
+  Task<Error> read_requests(ConnectionPtr connection);
+  Task<void> run(ConnectionPtr connection, FrameHeader header, const Method* method, RpcRequest request);
+  void answer(ServerConnection& connection, const FrameHeader& header, const Method* method, Result<RpcMessage> result);
+  TimePoint deadline_of(const FrameHeader& header);
+
+  World& world;
+  RpcServerOptions options;
+  RpcServerMetrics metrics;
+  std::unordered_map<MethodId, Method> methods;
+  std::function<void(RpcConnection&)> disconnected;
+  std::vector<std::unique_ptr<Listener>> listeners;
+  std::map<uint64_t, ConnectionPtr> connections;
+  uint64_t next_connection = 1;
+  bool stopping = false;
+  std::optional<TaskGroup> tasks;  // gone before what its tasks use
+};
+
+Task<void> RpcServer::Impl::accept(Listener* listener) {
+  while (!stopping) {
+    Result<std::unique_ptr<Stream>> stream = co_await listener->accept();
+    if (stopping) break;
+    if (!stream) {
+      log_warning("rpc.accept_failed", "address={} error={}", to_string(listener->address()),
+                  quoted(stream.error().message()));
+      Result<void> slept = co_await tasks->sleep_for(kAcceptPause);
+      if (!slept) break;
+      continue;
+    }
+    if (connections.size() >= options.connections_max) {
+      metrics.refused.add();
+      log_warning("rpc.too_many_connections", "peer={} connections={}", (*stream)->peer(), connections.size());
+      continue;
+    }
+    uint64_t id = next_connection++;
+    auto connection = std::make_shared<ServerConnection>(world, id, std::move(*stream));
+    connections.emplace(id, connection);
+    tasks->spawn(connection->write());
+    tasks->spawn(serve(std::move(connection)));
+  }
+}
+
+Task<void> RpcServer::Impl::serve(ConnectionPtr connection) {
+  Result<void> greeted = co_await greet(connection);
+  if (greeted) {
+    metrics.connections.add(1);
+    Error end = co_await read_requests(connection);
+    if (end.code == ErrorCode::kBadMessage) {
+      metrics.bad_frames.add();
+      log_warning("rpc.bad_frame", "peer={} program={} error={}", connection->peer(),
+                  quoted(connection->hello().program), quoted(end.context));
+      connection->close_gently(end);
+    } else {
+      if (!connection->closing())
+        log_debug("rpc.disconnected", "peer={} reason={}", connection->peer(), quoted(end.message()));
+      if (!connection->closing()) connection->close();
+    }
+    metrics.connections.add(-1);
+    if (disconnected) disconnected(*connection);
+  }
+  co_await connection->wait_for_writer();
+  connections.erase(connection->id());
+}
+
+Task<Result<void>> RpcServer::Impl::greet(ConnectionPtr connection) {
+  Result<Hello> theirs = co_await connection->receive_hello(world.clock().now() + options.hello_timeout);
+  if (connection->closing() && theirs) co_return Error(ErrorCode::kCancelled);
+  if (!theirs) {
+    if (theirs.failed_with(ErrorCode::kBadMessage)) {
+      metrics.bad_frames.add();
+      log_warning("rpc.bad_frame", "peer={} error={}", connection->peer(), quoted(theirs.error().context));
+      connection->close_gently(theirs.error());
+    } else {
+      connection->close();
+    }
+    co_return theirs.error();
+  }
+  Result<uint16_t> version = agree(options.hello, *theirs);
+  if (!version) {
+    metrics.refused.add();
+    log_warning("rpc.refused", "peer={} error={}", connection->peer(), quoted(version.error().message()));
+    connection->push(FrameHeader{.kind = FrameKind::kError}, encode_error(version.error()));
+    connection->close_gently(version.error());
+    co_return version.error();
+  }
+  connection->push(FrameHeader{.kind = FrameKind::kHello}, encode_hello(options.hello));
+  connection->greeted(std::move(*theirs));
+  co_return Result<void>();
+}
+
+Task<Error> RpcServer::Impl::read_requests(ConnectionPtr connection) {
+  for (;;) {
+    Result<FrameHeader> header = co_await connection->receive_header();
+    if (!header) co_return header.error();
+    if (header->kind != FrameKind::kRequest && header->kind != FrameKind::kGoodbye)
+      co_return Error(ErrorCode::kBadMessage,
+                      fmt::format("a frame of kind {} from a client", static_cast<int>(header->kind)));
+
+    TimePoint deadline = deadline_of(*header);
+    uint64_t charge = ServerConnection::charge_of(*header);
+    while (!connection->closing() && !connection->has_room_for(charge, options))
+      co_await connection->wait_for_room();
+    if (connection->closing()) co_return Error(ErrorCode::kCancelled);
+
+    Result<std::string> message = co_await connection->receive_message(*header);
+    if (!message) co_return message.error();
+    if (header->kind == FrameKind::kGoodbye) co_return Error(ErrorCode::kUnavailable, decode_error(*message).context);
+    RpcRequest request{.method = header->method,
+                       .trace_id = header->trace_id,
+                       .deadline = deadline,
+                       .message = std::move(*message),
+                       .payload = {},
+                       .connection = connection};
+    if (header->payload_bytes != 0) {
+      Result<Buffer> payload = co_await connection->receive_payload(*header);
+      if (!payload) co_return payload.error();
+      request.payload = std::move(*payload);
+    }
+    if (connection->closing()) co_return Error(ErrorCode::kCancelled);
+
+    auto method = methods.find(header->method);
+    metrics.received_bytes.add(static_cast<double>(kFrameHeaderBytes + header->message_bytes + header->payload_bytes));
+    connection->charge(charge);
+    metrics.in_flight.add(1);
+    tasks->spawn(run(connection, *header, method == methods.end() ? nullptr : &method->second, std::move(request)));
+  }
+}
+
+Task<void> RpcServer::Impl::run(ConnectionPtr connection, FrameHeader header, const Method* method,
+                                RpcRequest request) {
+  TimePoint arrival = world.clock().now();
+  Result<RpcMessage> result = Error(ErrorCode::kNotSupported, fmt::format("unknown method {}", header.method));
+  if (method && request.deadline <= arrival) {
+    // It waited for room until nobody wanted the answer any more.
+    result = Error(ErrorCode::kTimeout, fmt::format("{} waited at the server beyond its deadline", method->name));
+  } else if (method) {
+    result = co_await method->handler(std::move(request));
+  }
+  connection->release(ServerConnection::charge_of(header));
+  metrics.in_flight.add(-1);
+  if (method) {
+    method->metrics.requests.add();
+    method->metrics.seconds.observe(seconds(world.clock().now() - arrival));
+    if (!result) method->metrics.errors.add();
+  }
+  answer(*connection, header, method, std::move(result));
+}
+
+void RpcServer::Impl::answer(ServerConnection& connection, const FrameHeader& header, const Method* method,
+                             Result<RpcMessage> result) {
+  if (!connection.open()) return;
+  FrameHeader out{.kind = FrameKind::kAnswer,
+                  .method = header.method,
+                  .request_id = header.request_id,
+                  .trace_id = header.trace_id};
+  if (result) {
+    size_t payload_bytes = payload_size(result->payload);
+    if (result->message.size() > kMaxMessageBytes || payload_bytes > kMaxPayloadBytes) {
+      result = Error(ErrorCode::kTooBig, fmt::format("the answer of {} has a message of {} and a payload of {} bytes",
+                                                     method->name, result->message.size(), payload_bytes));
+      log_error("rpc.answer_too_big", "peer={} error={}", connection.peer(), quoted(result.error().context));
+    }
+  }
+  if (!result) {
+    out.kind = FrameKind::kError;
+    std::string message = encode_error(result.error());
+    metrics.sent_bytes.add(static_cast<double>(kFrameHeaderBytes + message.size()));
+    connection.push(out, std::move(message));
+    return;
+  }
+  metrics.sent_bytes.add(
+      static_cast<double>(kFrameHeaderBytes + result->message.size() + payload_size(result->payload)));
+  connection.push(out, std::move(result->message), std::move(result->payload));
+}
+
+TimePoint RpcServer::Impl::deadline_of(const FrameHeader& header) {
+  if (header.deadline_ms == kNoDeadlineMs) return kNever;
+  return world.clock().now() + std::chrono::milliseconds(header.deadline_ms);
+}
+
+RpcServer::RpcServer(World& world, RpcServerOptions options)
+    : impl_(std::make_unique<Impl>(world, std::move(options))) {}
+
+RpcServer::~RpcServer() = default;
+
+void RpcServer::handle(MethodId method, std::string name, RpcHandler handler) {
+  CHECK(impl_->listeners.empty());
+  RpcServerMetrics::OfMethod metrics = impl_->metrics.of_method(name);
+  bool added = impl_->methods.emplace(method, Impl::Method{std::move(name), std::move(handler), metrics}).second;
+  CHECK(added);
+}
+
+void RpcServer::on_disconnect(std::function<void(RpcConnection&)> callback) {
+  impl_->disconnected = std::move(callback);
+}
+
+void RpcServer::set_cluster(ClusterId cluster) {
+  impl_->options.hello.cluster = cluster;
+}
+
+Result<Address> RpcServer::listen(const Address& address) {
+  CHECK(!impl_->stopping);
+  Result<std::unique_ptr<Listener>> listener = impl_->world.transport().listen(address);
+  if (!listener) return listener.error();
+  Listener* added = impl_->listeners.emplace_back(std::move(*listener)).get();
+  impl_->tasks->spawn(impl_->accept(added));
+  return added->address();
+}
+
+Task<void> RpcServer::stop() {
+  impl_->stopping = true;
+  for (auto& listener : impl_->listeners)
+    listener->close();
+  for (auto& [id, connection] : impl_->connections)
+    connection->close_gently(Error(ErrorCode::kUnavailable, "the server stops"));
+  co_await impl_->tasks->stop();
+}
+
+}  // namespace cairn

@@ -1,0 +1,164 @@
+#include "common/rpc/server_connection.h"
+
+#include <fmt/format.h>
+#include <utility>
+
+#include "common/base/check.h"
+#include "common/runtime/scoped_timer.h"
+
+namespace cairn {
+
+namespace {
+// What a request costs besides its bytes: frames of coroutines, its entry in the task group.
+constexpr uint64_t kRequestOverheadBytes = 1024;
+}  // namespace
+
+ServerConnection::ServerConnection(World& world, uint64_t id, std::unique_ptr<Stream> stream)
+    : world_(world),
+      id_(id),
+      peer_(stream->peer()),
+      stream_(std::move(stream)),
+      out_(world.executor(), *stream_),
+      room_(world.executor()),
+      writer_ended_(world.executor()) {
+  out_.on_written([this] { room_.notify_all(); });
+}
+
+ServerConnection::~ServerConnection() {
+  CHECK(linger_timer_ == 0);
+}
+
+Task<Result<FrameHeader>> ServerConnection::receive_header() {
+  while (!in_.has_header()) {
+    Result<size_t> count = co_await stream_->read_some(in_.space());
+    if (!count) {
+      // Not a word of warning in the middle of a frame: worth another name than the end between two.
+      if (in_.size() != 0) co_return Error(ErrorCode::kUnavailable, "the stream ended inside a frame");
+      co_return count.error();
+    }
+    in_.filled(*count);
+  }
+  co_return in_.take_header();
+}
+
+Task<Result<std::string>> ServerConnection::receive_message(FrameHeader header) {
+  std::string message(header.message_bytes, '\0');
+  std::span<std::byte> whole = std::as_writable_bytes(std::span(message));
+  std::span<std::byte> rest = whole.subspan(in_.take(whole));
+  if (!rest.empty()) {
+    Result<void> read = co_await stream_->read_exact(rest);
+    if (!read) co_return read.error();
+  }
+  Result<void> sound = check_message(header, message);
+  if (!sound) co_return sound.error();
+  co_return message;
+}
+
+Task<Result<Buffer>> ServerConnection::receive_payload(FrameHeader header) {
+  Buffer payload = Buffer::allocate(header.payload_bytes);
+  std::span<std::byte> whole = payload.mutable_span();
+  std::span<std::byte> rest = whole.subspan(in_.take(whole));
+  if (!rest.empty()) {
+    Result<void> read = co_await stream_->read_exact(rest);
+    if (!read) co_return read.error();
+  }
+  co_return payload;
+}
+
+Task<Result<Hello>> ServerConnection::receive_hello(TimePoint deadline) {
+  bool late = false;
+  ScopedTimer timer(world_.clock(), deadline, [this, &late] {
+    late = true;
+    close();
+  });
+  Result<FrameHeader> header = co_await receive_header();
+  if (late) co_return Error(ErrorCode::kTimeout, "no hello came");
+  if (!header) co_return header.error();
+  if (header->kind != FrameKind::kHello) co_return Error(ErrorCode::kBadMessage, "the first frame is not a hello");
+  Result<std::string> message = co_await receive_message(*header);
+  if (late) co_return Error(ErrorCode::kTimeout, "no hello came");
+  if (!message) co_return message.error();
+  co_return decode_hello(*message);
+}
+
+uint64_t ServerConnection::charge_of(const FrameHeader& header) {
+  return kRequestOverheadBytes + header.message_bytes + header.payload_bytes + header.answer_bytes;
+}
+
+bool ServerConnection::has_room_for(uint64_t charge, const RpcServerOptions& options) const {
+  // Answers that wait to be written count too: who does not read them is not read either.
+  uint64_t used = charged_bytes_ + out_.queued_bytes();
+  if (requests_ >= options.requests_per_connection_max) return false;
+  return used == 0 || used + charge <= options.memory_per_connection_bytes;
+}
+
+Task<void> ServerConnection::wait_for_room() {
+  co_await room_.wait();
+}
+
+void ServerConnection::charge(uint64_t bytes) {
+  charged_bytes_ += bytes;
+  ++requests_;
+}
+
+void ServerConnection::release(uint64_t bytes) {
+  CHECK(requests_ > 0 && charged_bytes_ >= bytes);
+  charged_bytes_ -= bytes;
+  --requests_;
+  room_.notify_all();
+}
+
+void ServerConnection::push(FrameHeader header, std::string message, Payload payload) {
+  out_.push(header, std::move(message), std::move(payload));
+}
+
+Task<void> ServerConnection::write() {
+  Result<void> written = co_await out_.run();
+  (void)written;  // whatever the end was, the reader meets it too
+  close();
+  if (linger_timer_ != 0) world_.clock().cancel(std::exchange(linger_timer_, 0));
+  writing_ = false;
+  writer_ended_.notify_all();
+}
+
+void ServerConnection::greeted(Hello hello) {
+  hello_ = std::move(hello);
+  open_ = true;
+}
+
+void ServerConnection::close_gently(const Error& why) {
+  if (closing_) return;
+  closing_ = true;
+  open_ = false;
+  out_.push(FrameHeader{.kind = FrameKind::kGoodbye}, encode_error(why));
+  out_.finish();
+  if (writing_) {
+    linger_timer_ = world_.clock().call_at(world_.clock().now() + kLinger, [this] {
+      linger_timer_ = 0;
+      close();
+    });
+  }
+  room_.notify_all();
+}
+
+void ServerConnection::close() {
+  closing_ = true;
+  open_ = false;
+  out_.close();
+  if (stream_) stream_->close();
+  room_.notify_all();
+}
+
+Task<void> ServerConnection::wait_for_writer() {
+  while (writing_)
+    co_await writer_ended_.wait();
+  stream_.reset();
+}
+
+void ServerConnection::drop_stream() {
+  if (linger_timer_ != 0) world_.clock().cancel(std::exchange(linger_timer_, 0));
+  open_ = false;
+  stream_.reset();
+}
+
+}  // namespace cairn

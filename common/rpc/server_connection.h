@@ -1,0 +1,80 @@
+// ServerConnection: one connection of an RpcServer. Its requests run as tasks of the server and share it; when it
+// breaks they go on to their end and their answers are dropped.
+//
+// Loop thread only. What handlers keep of it (RpcConnection) may outlive the server.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "common/rpc/frame_buffer.h"
+#include "common/rpc/frame_writer.h"
+#include "common/rpc/rpc.h"
+#include "common/runtime/sync.h"
+
+namespace cairn {
+
+class ServerConnection final : public RpcConnection {
+ public:
+  ServerConnection(World& world, uint64_t id, std::unique_ptr<Stream> stream);
+  ~ServerConnection() override;
+
+  uint64_t id() const override { return id_; }
+  std::string peer() const override { return peer_; }
+  const Hello& hello() const override { return hello_; }
+  bool open() const override { return open_; }
+
+  // Reads the other side's hello. kTimeout when it does not come by `deadline`.
+  Task<Result<Hello>> receive_hello(TimePoint deadline);
+  // A frame's header; sets nothing aside yet.
+  Task<Result<FrameHeader>> receive_header();
+  // The rest of it.
+  Task<Result<std::string>> receive_message(FrameHeader header);
+  Task<Result<Buffer>> receive_payload(FrameHeader header);
+
+  // A request is charged from before its body is read until its handler is done.
+  static uint64_t charge_of(const FrameHeader& header);
+  bool has_room_for(uint64_t charge, const RpcServerOptions& options) const;
+  // Waits until something of what is charged has gone.
+  Task<void> wait_for_room();
+  void charge(uint64_t bytes);
+  void release(uint64_t bytes);
+  uint32_t requests() const { return requests_; }
+
+  void push(FrameHeader header, std::string message, Payload payload = {});
+  // The task that writes. Closes the stream at its end.
+  Task<void> write();
+
+  void greeted(Hello hello);
+  // Says why, writes what is queued, and closes, all that for kLinger at most.
+  void close_gently(const Error& why);
+  // At once. Nothing arrives or leaves any more.
+  void close();
+  bool closing() const { return closing_; }
+  // Waits for write() to end; then nothing uses the stream, and it is given back.
+  Task<void> wait_for_writer();
+  // After the server's tasks are gone.
+  void drop_stream();
+
+ private:
+  static constexpr Duration kLinger = std::chrono::milliseconds(100);
+
+  World& world_;
+  uint64_t id_;
+  std::string peer_;
+  std::unique_ptr<Stream> stream_;
+  FrameBuffer in_;
+  FrameWriter out_;
+  Condition room_;
+  Condition writer_ended_;
+  Hello hello_;
+  bool open_ = false;
+  bool closing_ = false;
+  bool writing_ = true;
+  Clock::TimerId linger_timer_ = 0;
+  uint64_t charged_bytes_ = 0;
+  uint32_t requests_ = 0;
+};
+
+}  // namespace cairn
