@@ -1,5 +1,9 @@
 #include "test_worlds.h"
 
+#include <filesystem>
+#include <gtest/gtest.h>
+#include <stdlib.h>
+
 #include "common/runtime/real_world.h"
 
 namespace cairn {
@@ -11,7 +15,7 @@ Task<int> as_main(Task<void> body) {
   co_return 0;
 }
 
-class RealTestWorld final : public TestWorld {
+class RealTestWorld : public TestWorld {
  public:
   World& world() override { return *world_; }
   void run(Task<void> body) override { world_->run(as_main(std::move(body))); }
@@ -21,7 +25,25 @@ class RealTestWorld final : public TestWorld {
   std::unique_ptr<RealWorld> world_ = RealWorld::make({});
 };
 
+class UnixTestWorld final : public RealTestWorld {
+ public:
+  UnixTestWorld() {
+    std::string name = testing::TempDir() + "cairn-socket-XXXXXX";
+    folder_ = ::mkdtemp(name.data());
+  }
+  ~UnixTestWorld() override { std::filesystem::remove_all(folder_); }
+  std::string listen_address() override { return "unix:" + folder_ + "/" + std::to_string(next_++); }
+
+ private:
+  std::string folder_;
+  int next_ = 0;
+};
+
 }  // namespace
+
+std::unique_ptr<TestWorld> make_unix_test_world() {
+  return std::make_unique<UnixTestWorld>();
+}
 
 std::unique_ptr<TestWorld> make_real_test_world() {
   return std::make_unique<RealTestWorld>();

@@ -20,6 +20,7 @@ class TestWorld {
   virtual std::string listen_address() = 0;
 };
 
-std::unique_ptr<TestWorld> make_real_test_world();
+std::unique_ptr<TestWorld> make_real_test_world();  // TCP
+std::unique_ptr<TestWorld> make_unix_test_world();  // the same with Unix sockets
 
 }  // namespace cairn
