@@ -99,7 +99,7 @@ static void write(wire::ChunkSyncReply::Builder out, const ChunkSyncReply& in) {
 }
 
 static void read(wire::ChunkSyncReply::Reader in, ChunkSyncReply& out) {
-  read(in.getAcks(), out.acks, kMaxReplicaItems);
+  read(in.getAcks(), out.acks);
 }
 
 static void write(wire::ChunkReadRequest::Builder out, const ChunkReadRequest& in) {

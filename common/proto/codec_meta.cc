@@ -16,8 +16,8 @@ static void read(wire::LookupRequest::Reader in, LookupRequest& out) {
 }
 
 static void write(wire::EntryReply::Builder out, const EntryReply& in) {
-  write(out.initAttributes(), in.attributes);
-  write(out.initParent(), in.parent);
+  if (in.attributes != Attributes()) write(out.initAttributes(), in.attributes);
+  if (in.parent != Attributes()) write(out.initParent(), in.parent);
   write(out.initLease(), in.lease);
   out.setSymlinkTarget(wire_of(in.symlink_target));
 }
@@ -335,7 +335,7 @@ static void read(wire::ReplicaFailedRequest::Reader in, ReplicaFailedRequest& ou
   read(in.getSession(), out.session);
   read(in.getChunk(), out.chunk);
   read(in.getVersion(), out.version);
-  read(in.getFailed(), out.failed);
+  read(in.getFailed(), out.failed, kMaxReplicaItems);
   read(in.getReason(), out.reason);
 }
 

@@ -293,7 +293,7 @@ static void read(wire::MutateRequest::Reader in, MutateRequest& out) {
 }
 
 static void write(wire::MutationReply::Builder out, const MutationReply& in) {
-  write(out.initAttributes(), in.attributes);
+  if (in.attributes != Attributes()) write(out.initAttributes(), in.attributes);
   if (in.parent != Attributes()) write(out.initParent(), in.parent);
   if (in.new_parent != Attributes()) write(out.initNewParent(), in.new_parent);
   if (in.replaced != Attributes()) write(out.initReplaced(), in.replaced);

@@ -24,10 +24,11 @@ Result<void> bad_message(const char* type, std::string_view why) {
 }
 
 void read_words(kj::ArrayPtr<const capnp::word> words, ReadRoot read_root, void* value) {
-  // Nothing is read twice by a read(), so a message that refers to one place from several is not worth more than its
-  // size: what is made of it stays in proportion.
+  // A read() looks at nothing twice, so a message is worth its size once (pointers between segments count a little
+  // more): one that refers to the same place from many ends here, and what is made of a message stays in proportion to
+  // it.
   capnp::ReaderOptions options;
-  options.traversalLimitInWords = words.size() + 1;
+  options.traversalLimitInWords = 2 * words.size();
   options.nestingLimit = kNestingMax;
   capnp::FlatArrayMessageReader message(words, options);
   if (message.getEnd() != words.end()) refuse("there are bytes after its end");
@@ -203,7 +204,7 @@ void write(wire::ChunkGrant::Builder out, const ChunkGrant& in) {
 void read(wire::ChunkGrant::Reader in, ChunkGrant& out) {
   read(in.getChunk(), out.chunk);
   read(in.getVersion(), out.version);
-  read(in.getReplicas(), out.replicas);
+  read(in.getReplicas(), out.replicas, kMaxReplicaItems);
   read(in.getMinCopies(), out.min_copies);
   read(in.getCapability(), out.capability);
 }

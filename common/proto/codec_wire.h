@@ -129,6 +129,8 @@ void write(ListBuilder out, const std::vector<T>& in) {
   for (unsigned i = 0; i < out.size(); i++) {
     if constexpr (requires { out.set(i, wire_of(in[i])); }) {
       out.set(i, wire_of(in[i]));
+    } else if constexpr (requires { out.init(i, count(in[i])); }) {
+      write(out.init(i, count(in[i])), in[i]);
     } else {
       write(out[i], in[i]);
     }
