@@ -1,10 +1,11 @@
-// FileSystem: the filesystem as one mount (or one command) sees it, by inode numbers. The FUSE side and the command line stand on it; it
-// knows nothing of the kernel.
+// FileSystem: the filesystem as one mount (or one command) sees it, by inode numbers. The FUSE side and the command
+// line stand on it; it knows nothing of the kernel.
 //
-// Loop thread only. Every operation ends within its deadline (ClientOptions::request_timeout): with its result, or kIo when no master
-// answered. Errors are those an application should get (to_errno). Durability: docs/consistency.md; in short, write() is accepted when
-// it returns (kept here and, soon, by every replica, in memory), fsync() when all replicas and the master have it on disk, flush() (close) when
-// everything that was buffered has been accepted by the replicas, so that kNoSpace and kIo are told there at the latest.
+// Loop thread only. Every operation ends within its deadline (ClientOptions::request_timeout): with its result, or kIo
+// when no master answered. Errors are those an application should get (to_errno). Durability: docs/consistency.md; in
+// short, write() is accepted when it returns (kept here and, soon, by every replica, in memory), fsync() when all
+// replicas and the master have it on disk, flush() (close) when everything that was buffered has been accepted by the
+// replicas, so that kNoSpace and kIo are told there at the latest.
 #pragma once
 
 #include <cstdint>
@@ -24,45 +25,47 @@ namespace cairn {
 
 struct ClientOptions {
   std::vector<Address> masters;
-  std::string mountpoint;                                  // for `cairn status`; may be empty
+  std::string host;        // for `cairn status`
+  std::string mountpoint;  // likewise; may be empty
   std::string program;
   bool read_only = false;
-  Duration connect_timeout = std::chrono::seconds(8);      // connect(): nobody answers
-  Duration request_timeout = std::chrono::seconds(60);     // no master: wait that long, then kIo
-  uint64_t write_buffer_bytes = 256 * kMiB;                // what is not yet durable, over all files
-  uint64_t read_ahead_bytes = 16 * kMiB;                   // a sequential reader's
-  uint64_t cache_entries = 100'000;                        // names and attributes kept under leases
+  Duration connect_timeout = std::chrono::seconds(8);   // connect(): nobody answers
+  Duration request_timeout = std::chrono::seconds(60);  // no master: wait that long, then kIo
+  uint64_t write_buffer_bytes = 256 * kMiB;             // what is not yet durable, over all files
+  uint64_t read_ahead_bytes = 16 * kMiB;                // a sequential reader's
+  uint64_t cache_entries = 100'000;                     // names and attributes kept under leases
 };
 
 // What an answer may be cached for, by the kernel too: never longer than what is left of the lease.
 struct Entry {
-  Attributes attributes;         // inode 0: there is no such name
-  Duration valid_for{};          // of the name and of the attributes
+  Attributes attributes;  // inode 0: there is no such name
+  Duration valid_for{};   // of the name and of the attributes
 };
 struct AttributesView {
   Attributes attributes;
   Duration valid_for{};
 };
 
-struct Caller {                  // who asks: new files belong to them
+struct Caller {  // who asks: new files belong to them
   uint32_t uid = 0;
   uint32_t gid = 0;
   uint32_t pid = 0;
 };
 
-// What the kernel must forget, told by the filesystem (a FUSE notifier; nothing in a command). Runs elsewhere; completes when the kernel has let go.
+// What the kernel must forget, told by the filesystem (a FUSE notifier; nothing in a command). Runs elsewhere;
+// completes when the kernel has let go.
 class KernelCaches {
  public:
   virtual ~KernelCaches() = default;
-  virtual Task<void> forget_pages(InodeId inode) = 0;        // all pages and the attributes of the inode
+  virtual Task<void> forget_pages(InodeId inode) = 0;  // all pages and the attributes of the inode
   virtual Task<void> forget_attributes(InodeId inode) = 0;
 };
 
 struct OpenFlagsFs {
   bool read = false;
   bool write = false;
-  bool truncate = false;         // O_TRUNC
-  bool append = false;           // O_APPEND
+  bool truncate = false;  // O_TRUNC
+  bool append = false;    // O_APPEND
 };
 
 class FileSystem {
@@ -73,17 +76,21 @@ class FileSystem {
   virtual void set_kernel_caches(KernelCaches* caches) = 0;
 
   // names
-  virtual Task<Result<Entry>> lookup(InodeId parent, std::string name) = 0;   // a missing name is an Entry with inode 0
-  virtual Task<Result<Entry>> create(InodeId parent, std::string name, uint32_t mode, Caller caller) = 0;   // a regular file, held open as by open()
-  virtual Task<Result<Entry>> make_node(InodeId parent, std::string name, FileType type, uint32_t mode, uint32_t rdev, Caller caller) = 0;
+  virtual Task<Result<Entry>> lookup(InodeId parent, std::string name) = 0;  // a missing name is an Entry with inode 0
+  virtual Task<Result<Entry>> create(InodeId parent, std::string name, uint32_t mode,
+                                     Caller caller) = 0;  // a regular file, held open as by open()
+  virtual Task<Result<Entry>> make_node(InodeId parent, std::string name, FileType type, uint32_t mode, uint32_t rdev,
+                                        Caller caller) = 0;
   virtual Task<Result<Entry>> make_directory(InodeId parent, std::string name, uint32_t mode, Caller caller) = 0;
   virtual Task<Result<Entry>> make_symlink(InodeId parent, std::string name, std::string target, Caller caller) = 0;
   virtual Task<Result<Entry>> link(InodeId inode, InodeId new_parent, std::string new_name) = 0;
   virtual Task<Result<void>> unlink(InodeId parent, std::string name) = 0;
   virtual Task<Result<void>> remove_directory(InodeId parent, std::string name) = 0;
-  virtual Task<Result<void>> rename(InodeId parent, std::string name, InodeId new_parent, std::string new_name, uint32_t flags) = 0;  // RENAME_*
+  virtual Task<Result<void>> rename(InodeId parent, std::string name, InodeId new_parent, std::string new_name,
+                                    uint32_t flags) = 0;  // RENAME_*
   virtual Task<Result<std::string>> read_link(InodeId inode) = 0;
-  // Entries after `cookie` (0: from the start, "." and ".." not among them), at most `count_max`. `end` as in ReadDirectoryReply. Attributes if plus.
+  // Entries after `cookie` (0: from the start, "." and ".." not among them), at most `count_max`. `end` as in
+  // ReadDirectoryReply. Attributes if plus.
   struct Listing {
     std::vector<DirectoryEntry> entries;
     bool end = false;
@@ -104,20 +111,22 @@ class FileSystem {
   virtual Task<Result<AttributesView>> set_attributes(InodeId inode, Changes changes) = 0;
   virtual Task<Result<std::string>> get_xattr(InodeId inode, std::string name) = 0;
   virtual Task<Result<std::vector<std::string>>> list_xattr(InodeId inode) = 0;
-  virtual Task<Result<void>> set_xattr(InodeId inode, std::string name, std::string value, bool create_only, bool replace_only) = 0;
+  virtual Task<Result<void>> set_xattr(InodeId inode, std::string name, std::string value, bool create_only,
+                                       bool replace_only) = 0;
   virtual Task<Result<void>> remove_xattr(InodeId inode, std::string name) = 0;
   virtual Task<Result<StatFsReply>> stat_fs(InodeId inode) = 0;
 
-  // file data. Opens are counted per inode; what was written belongs to the inode, errors to the handle that asks next: each open handle learns of a write
-  // error once, at write, flush or fsync.
+  // file data. Opens are counted per inode; what was written belongs to the inode, errors to the handle that asks next:
+  // each open handle learns of a write error once, at write, flush or fsync.
   using HandleId = uint64_t;  // never 0; may be made again from (inode) by a restarted daemon
   struct Opened {
     HandleId handle = 0;
     Attributes attributes;
-    bool keep_pages = true;   // the kernel's pages are still right
+    bool keep_pages = true;  // the kernel's pages are still right
   };
   virtual Task<Result<Opened>> open(InodeId inode, OpenFlagsFs flags) = 0;
-  virtual Result<HandleId> opened_by_create(InodeId inode, OpenFlagsFs flags) = 0;  // the handle for a file just made by create()
+  virtual Result<HandleId> opened_by_create(InodeId inode,
+                                            OpenFlagsFs flags) = 0;  // the handle for a file just made by create()
   // Up to `size` bytes; fewer only at the end of the file.
   virtual Task<Result<Payload>> read(HandleId handle, uint64_t offset, uint32_t size) = 0;
   virtual Task<Result<void>> write(HandleId handle, uint64_t offset, Buffer data) = 0;
@@ -125,11 +134,16 @@ class FileSystem {
   virtual Task<Result<void>> fsync(HandleId handle, bool data_only) = 0;
   virtual Task<Result<void>> fsync_directory(InodeId directory) = 0;
   virtual Task<void> release(HandleId handle) = 0;
+  // The kernel no longer knows the inode: nothing of it is cached there.
+  virtual void forget(InodeId inode) = 0;
 
   // Everything written so far by this mount, durable. `deadline` kNever: as long as it takes.
   virtual Task<Result<void>> sync_all(TimePoint deadline) = 0;
   // What could not be made durable, for the message of a clean end: inode numbers and bytes.
-  struct Unsynced { InodeId inode; uint64_t bytes = 0; };
+  struct Unsynced {
+    InodeId inode;
+    uint64_t bytes = 0;
+  };
   virtual std::vector<Unsynced> unsynced() const = 0;
 
   virtual SessionId session() const = 0;

@@ -1,0 +1,176 @@
+#include "fs/client/file_reader.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "common/base/crc32c.h"
+#include "common/base/log.h"
+#include "common/base/units.h"
+
+namespace cairn {
+
+namespace {
+constexpr uint32_t kLayoutChunks = 32;  // 2 GiB of a file in one answer
+constexpr int kRoundsMax = 4;           // over all replicas, with a fresh layout each
+constexpr Duration kRoundPause = std::chrono::milliseconds(100);
+// A layout is used at least this long even when its lease gives nothing (somebody writes the file): replicas check the
+// version anyway.
+constexpr Duration kLayoutMin = std::chrono::milliseconds(200);
+
+// [from, from + size) of what a replica sent, which begins at `begin`; zeros beyond its end and from `limit` on.
+Payload cut(const Buffer& data, uint32_t begin, uint32_t from, uint32_t size, uint32_t limit) {
+  Payload out;
+  uint64_t end = std::min<uint64_t>({uint64_t{from} + size, begin + data.size(), limit});
+  uint64_t have = end > from ? end - from : 0;
+  if (have > 0) out.push_back(data.slice(from - begin, static_cast<size_t>(have)));
+  if (have < size) out.push_back(Buffer::zeros(static_cast<size_t>(size - have)));
+  return out;
+}
+}  // namespace
+
+FileReader::FileReader(World& world, MasterLink& master, ServerPool& servers, InodeId inode)
+    : world_(world), master_(master), servers_(servers), inode_(inode) {}
+
+Task<Result<Payload>> FileReader::read(uint64_t offset, uint32_t size, FileWriter* writer) {
+  Payload out;
+  while (size > 0) {
+    uint32_t index = static_cast<uint32_t>(offset / kChunkSizeBytes);
+    uint32_t in_chunk = static_cast<uint32_t>(offset % kChunkSizeBytes);
+    uint32_t part = static_cast<uint32_t>(std::min<uint64_t>(size, kChunkSizeBytes - in_chunk));
+    Result<Payload> piece = co_await read_piece(index, in_chunk, part, writer);
+    if (!piece) co_return piece;
+    for (Buffer& buffer : *piece)
+      out.push_back(std::move(buffer));
+    offset += part;
+    size -= part;
+  }
+  co_return out;
+}
+
+Task<Result<void>> FileReader::load_layout(uint32_t index) {
+  GetLayoutRequest request;
+  request.inode = inode_;
+  request.first_index = index / kLayoutChunks * kLayoutChunks;
+  request.count = kLayoutChunks;
+  TimePoint asked = world_.clock().now();
+  auto reply = co_await master_.ask(request);
+  if (!reply) co_return reply.error();
+  layout_.clear();
+  layout_first_ = request.first_index;
+  layout_until_ = std::max(MasterLink::lease_end(asked, reply->lease), asked + kLayoutMin);
+  for (ChunkLocation& location : reply->chunks) {
+    uint32_t at = location.index;
+    layout_[at] = std::move(location);
+  }
+  co_return Result<void>();
+}
+
+Task<Result<FileReader::Place>> FileReader::find(uint32_t index, FileWriter* writer) {
+  Place place;
+  std::shared_ptr<ChunkWriter> open = writer ? writer->chunk(index) : nullptr;
+  if (open) {
+    // What was written is on all replicas before it is read back.
+    Result<void> accepted = co_await open->wait_accepted(world_.clock().now() + kChunkWriteDeadline);
+    if (!accepted) co_return accepted.error();
+    place.chunk = open->grant().chunk;
+    place.version = open->grant().version;
+    place.replicas = open->grant().replicas;
+    place.capability = open->grant().capability;
+    co_return place;
+  }
+  bool known = layout_until_ > world_.clock().now() && index >= layout_first_ && index - layout_first_ < kLayoutChunks;
+  if (!known) {
+    Result<void> loaded = co_await load_layout(index);
+    if (!loaded) co_return loaded.error();
+  }
+  auto found = layout_.find(index);
+  if (found != layout_.end()) {
+    const ChunkLocation& location = found->second;
+    place.chunk = location.chunk;
+    place.version = location.version;
+    place.limit = location.limit;
+    place.replicas = location.replicas;
+    place.capability = location.capability;
+  }
+  co_return place;
+}
+
+Task<Result<Payload>> FileReader::read_piece(uint32_t index, uint32_t offset, uint32_t size, FileWriter* writer) {
+  Error last(ErrorCode::kIo);
+  for (int round = 0; round < kRoundsMax; ++round) {
+    Result<Place> place = co_await find(index, writer);
+    if (!place) co_return place.error();
+    if (!place->chunk || offset >= place->limit) co_return Payload{Buffer::zeros(size)};
+    for (const ReplicaAddress& replica : order_of(*place)) {
+      Result<Payload> data = co_await read_replica(replica, *place, offset, size);
+      if (data) co_return data;
+      last = data.error();
+    }
+    forget_layout();
+    bool moved =
+        last.code == ErrorCode::kOldVersion || last.code == ErrorCode::kNewVersion || last.code == ErrorCode::kNotFound;
+    if (moved && round == 0) continue;  // the layout was old: the new one answers at once
+    TimePoint until = world_.clock().now() + kRoundPause * (1 << round);
+    Promise<void> pause(world_.executor());
+    Clock::TimerId timer = world_.clock().call_at(until, [&pause] { pause.set({}); });
+    Result<void> slept = co_await pause.future();
+    world_.clock().cancel(timer);
+    if (!slept) break;
+  }
+  log_warning("client.read_failed", "inode={} chunk_index={} error={}", inode_, index, quoted(last.message()));
+  co_return Error(ErrorCode::kIo,
+                  "chunk " + std::to_string(index) + " of inode " + to_string(inode_) + ": " + last.message());
+}
+
+// One replica of a chunk serves this mount, another one the next mount: their page caches do not all hold the same.
+// Those that failed lately come last.
+std::vector<ReplicaAddress> FileReader::order_of(const Place& place) const {
+  std::vector<ReplicaAddress> order, avoided;
+  size_t count = place.replicas.size();
+  for (size_t i = 0; i < count; ++i) {
+    const ReplicaAddress& replica = place.replicas[(place.chunk.value + master_.session().value + i) % count];
+    (servers_.avoid(replica.address) ? avoided : order).push_back(replica);
+  }
+  order.insert(order.end(), avoided.begin(), avoided.end());
+  return order;
+}
+
+Task<Result<Payload>> FileReader::read_replica(ReplicaAddress replica, Place place, uint32_t offset, uint32_t size) {
+  ChunkReadRequest request;
+  request.capability = place.capability;
+  request.chunk = place.chunk;
+  request.version = place.version;
+  request.offset = offset;
+  request.length = size;
+  RpcClient::CallOptions options{.deadline = world_.clock().now() + kChunkReadDeadline};
+  auto answer = co_await typed_call(servers_.client(replica.address), std::move(request), options);
+  if (!answer) {
+    ErrorCode code = answer.error().code;
+    if (code == ErrorCode::kUnavailable || code == ErrorCode::kTimeout) servers_.note_failure(replica.address);
+    if (code == ErrorCode::kCorrupt) co_await report_bad(place.chunk, place.version, replica.server, code);
+    co_return answer.error().in("reading " + to_string(place.chunk) + " from " + replica.address);
+  }
+  const ChunkReadReply& reply = answer->reply;
+  Buffer data = flatten(answer->payload);
+  bool shape = reply.length == data.size() && reply.offset <= offset && offset - reply.offset < kBlockSizeBytes;
+  if (!shape) co_return Error(ErrorCode::kBadMessage, replica.address + ": answered another range than asked for");
+  if (block_checksums(data.span()) != reply.checksums) {
+    co_await report_bad(place.chunk, place.version, replica.server, ErrorCode::kCorrupt);
+    co_return Error(ErrorCode::kCorrupt,
+                    "chunk " + to_string(place.chunk) + " from " + replica.address + ": wrong checksum");
+  }
+  co_return cut(data, reply.offset, offset, size, place.limit);
+}
+
+Task<void> FileReader::report_bad(ChunkId chunk, uint64_t version, ServerId server, ErrorCode error) {
+  log_warning("client.bad_replica", "chunk={} version={} server={} error={}", chunk, version, server, to_string(error));
+  ReportBadReplicaRequest request;
+  request.chunk = chunk;
+  request.version = version;
+  request.server = server;
+  request.error = static_cast<uint16_t>(error);
+  auto told = co_await master_.ask_until(request, world_.clock().now() + kChunkReadDeadline);
+  if (!told) log_warning("client.report_failed", "chunk={} error={}", chunk, quoted(told.error().message()));
+}
+
+}  // namespace cairn

@@ -1,0 +1,469 @@
+#include "fs/client/file_writer.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "common/base/log.h"
+#include "common/base/units.h"
+
+namespace cairn {
+
+namespace {
+constexpr uint64_t kGatherBytes = kMiB;         // what is sent as one write
+constexpr size_t kStagingBytes = 128 * kKiB;    // small pieces are put together in buffers of this size
+constexpr size_t kSmallPieceBytes = 16 * kKiB;  // what counts as small
+constexpr Duration kWriteBackDelay = std::chrono::milliseconds(300);
+constexpr Duration kWriteBackRetry = std::chrono::seconds(1);
+// Other mounts may look at the file: a lease that is about to end is renewed before more is written.
+constexpr Duration kLeaseMargin = std::chrono::milliseconds(150);
+
+uint32_t chunk_index(uint64_t offset) {
+  return static_cast<uint32_t>(offset / kChunkSizeBytes);
+}
+}  // namespace
+
+FileWriter::FileWriter(WriterShared& shared, Attributes attributes)
+    : shared_(shared),
+      inode_(attributes.inode),
+      base_(attributes),
+      size_(attributes.size),
+      write_mutex_(shared.world.executor()),
+      sync_mutex_(shared.world.executor()),
+      tasks_(shared.world.executor(), shared.world.clock()) {}
+
+FileWriter::~FileWriter() = default;
+
+void FileWriter::created(TimePoint lease_until) {
+  lease_until_ = lease_until;
+}
+
+// ---------------------------------------------------------------- the lease
+
+Task<Result<void>> FileWriter::ensure_lease() {
+  TimePoint until = deadline();
+  while (lease_until_ < shared_.world.clock().now() + kLeaseMargin) {
+    WriteLeaseRequest request;
+    request.inode = inode_;
+    request.renew = dirty();
+    TimePoint asked = shared_.world.clock().now();
+    auto reply = co_await shared_.master.ask_until(request, until);
+    if (reply) {
+      lease_until_ = MasterLink::lease_end(asked, reply->lease);
+      take_attributes(reply->attributes);
+      break;
+    }
+    if (!reply.failed_with(ErrorCode::kWait)) co_return reply.error();
+    // Somebody else wants the file: what is dirty goes first, then it is their turn, then ours.
+    Result<void> synced = co_await sync_as(SyncKind::kAll);
+    if (!synced) co_return synced;
+    ReleaseWriteLeaseRequest release;
+    release.inode = inode_;
+    auto released = co_await shared_.master.ask_until(release, until);
+    if (!released) co_return released.error();
+    lease_until_ = TimePoint{};
+    if (shared_.world.clock().now() >= until) co_return Error(ErrorCode::kIo, "no write lease in time");
+  }
+  co_return Result<void>();
+}
+
+// What the master says of the file. If its content moved while we had no lease on it, the chunks that we know are no
+// longer ours.
+void FileWriter::take_attributes(const Attributes& attributes) {
+  bool moved = attributes.data_change != base_.data_change;
+  base_ = attributes;
+  if (moved && !dirty()) {
+    while (!chunks_.empty())
+      retire(chunks_.begin()->first);
+  }
+  if (!dirty()) size_ = attributes.size;
+  shared_.learned(attributes, false);
+}
+
+// ---------------------------------------------------------------- writing
+
+Task<Result<void>> FileWriter::write(uint64_t offset, Buffer data) {
+  if (offset + data.size() > kMaxFileSizeBytes) co_return Error(ErrorCode::kFileTooBig);
+  Result<void> leased = co_await ensure_lease();
+  if (!leased) co_return leased;
+  Semaphore::Permit turn = co_await write_mutex_.lock();
+  Result<void> written = co_await write_locked(offset, std::move(data));
+  co_return written;
+}
+
+Task<Result<uint64_t>> FileWriter::append(Buffer data) {
+  Result<void> leased = co_await ensure_lease();
+  if (!leased) co_return leased.error();
+  Semaphore::Permit turn = co_await write_mutex_.lock();
+  uint64_t offset = size_;
+  if (offset + data.size() > kMaxFileSizeBytes) co_return Error(ErrorCode::kFileTooBig);
+  Result<void> written = co_await write_locked(offset, std::move(data));
+  if (!written) co_return written.error();
+  co_return offset;
+}
+
+Task<Result<void>> FileWriter::write_locked(uint64_t offset, Buffer data) {
+  TimePoint until = deadline();
+  while (!data.empty()) {
+    uint64_t in_chunk = kChunkSizeBytes - offset % kChunkSizeBytes;
+    size_t size = static_cast<size_t>(std::min<uint64_t>(data.size(), in_chunk));
+    Buffer piece = data.slice(0, size);
+    data = data.slice(size, data.size() - size);
+    if (!gathers(offset, size)) {
+      Result<void> sent = co_await send_gathered(false);
+      if (!sent) co_return sent;
+    }
+    Result<Semaphore::Permit> permit = co_await shared_.memory.acquire_until(size, shared_.world.clock(), until);
+    if (!permit) co_return Error(ErrorCode::kIo, "what was written before is not on disk in time");
+    gather(offset, std::move(piece), std::move(*permit));
+    offset += size;
+    size_ = std::max(size_, offset);
+    mtime_ = shared_.master.now();
+    ++generation_;
+    if (gathered_bytes_ >= kGatherBytes || offset % kChunkSizeBytes == 0) {
+      Result<void> sent = co_await send_gathered(false);
+      if (!sent) co_return sent;
+    }
+  }
+  plan_write_back(kWriteBackDelay);
+  co_return Result<void>();
+}
+
+// True if [offset, offset + size) goes on where the gathered run ends, in the same chunk.
+bool FileWriter::gathers(uint64_t offset, uint64_t size) const {
+  if (gathered_bytes_ == 0) return true;
+  return offset == gathered_offset_ + gathered_bytes_ && offset % kChunkSizeBytes != 0 &&
+         gathered_bytes_ + size <= kGatherBytes;
+}
+
+void FileWriter::gather(uint64_t offset, Buffer piece, Semaphore::Permit permit) {
+  if (gathered_bytes_ == 0) gathered_offset_ = offset;
+  gathered_bytes_ += piece.size();
+  gathered_permits_.push_back(std::move(permit));
+  bool small = piece.size() < kSmallPieceBytes;
+  bool room = staging_.size() - staging_used_ >= piece.size();
+  if (!small || gathered_.empty()) {
+    gathered_.push_back(std::move(piece));
+    staging_ = Buffer();
+    staging_used_ = 0;
+    return;
+  }
+  if (!room) {
+    staging_ = Buffer::allocate(kStagingBytes);
+    staging_used_ = 0;
+  }
+  std::memcpy(staging_.mutable_span().data() + staging_used_, piece.data(), piece.size());
+  if (staging_used_ == 0) {
+    gathered_.push_back(staging_.slice(0, piece.size()));
+  } else {
+    size_t begin = staging_used_ - gathered_.back().size();
+    gathered_.back() = staging_.slice(begin, gathered_.back().size() + piece.size());
+  }
+  staging_used_ += piece.size();
+}
+
+Task<Result<void>> FileWriter::send_gathered(bool sync) {
+  if (gathered_bytes_ == 0) co_return Result<void>();
+  uint32_t index = chunk_index(gathered_offset_);
+  Result<std::shared_ptr<ChunkWriter>> writer = co_await writer_for(index);
+  if (!writer) {
+    gathered_.clear();
+    gathered_permits_.clear();
+    gathered_bytes_ = 0;
+    failed(writer.error());
+    co_return writer.error();
+  }
+  Result<void> room = co_await (*writer)->wait_for_room(deadline());
+  Payload data = std::exchange(gathered_, {});
+  std::vector<Semaphore::Permit> permits = std::exchange(gathered_permits_, {});
+  uint64_t size = std::exchange(gathered_bytes_, 0);
+  staging_ = Buffer();
+  staging_used_ = 0;
+  if (!room) {
+    failed(room.error());
+    co_return room;
+  }
+  dirty_ = true;
+  (*writer)->submit(WriteKind::kData, static_cast<uint32_t>(gathered_offset_ % kChunkSizeBytes),
+                    static_cast<uint32_t>(size), std::move(data), std::move(permits), sync);
+  co_return Result<void>();
+}
+
+Task<Result<std::shared_ptr<ChunkWriter>>> FileWriter::writer_for(uint32_t index) {
+  drop_broken();
+  auto found = chunks_.find(index);
+  if (found != chunks_.end()) co_return found->second.writer;
+  ChunkWriter::Owner owner{.inode = inode_, .index = index};
+  OpenChunk opened;
+  bool there = index * kChunkSizeBytes < base_.size;
+  if (there) {
+    OpenChunkRequest request;
+    request.inode = inode_;
+    request.index = index;
+    auto reply = co_await shared_.master.ask(request);
+    if (reply) {
+      opened.committed_version = reply->grant.version;
+      opened.committed_length = static_cast<uint32_t>(reply->length);
+      opened.writer =
+          std::make_shared<ChunkWriter>(shared_.world, shared_.master, shared_.servers, owner, std::move(reply->grant),
+                                        reply->sequence, reply->length, reply->limit);
+    } else if (!reply.failed_with(ErrorCode::kNotFound)) {
+      co_return reply.error();
+    }
+  }
+  if (!opened.writer) {
+    Result<ChunkGrant> grant = co_await shared_.grants.take(base_.goal, base_.min_copies);
+    if (!grant) co_return grant.error();
+    opened.writer = std::make_shared<ChunkWriter>(shared_.world, shared_.master, shared_.servers, owner,
+                                                  std::move(*grant), 0, 0, UINT32_MAX);
+  }
+  std::shared_ptr<ChunkWriter> writer = opened.writer;
+  chunks_[index] = std::move(opened);
+  co_return writer;
+}
+
+// ---------------------------------------------------------------- durable
+
+Task<Result<void>> FileWriter::flush() {
+  {
+    Semaphore::Permit turn = co_await write_mutex_.lock();
+    Result<void> sent = co_await send_gathered(false);
+    if (!sent) co_return sent;
+  }
+  std::vector<uint32_t> indexes;
+  for (auto& [index, chunk] : chunks_)
+    indexes.push_back(index);
+  TimePoint until = deadline();
+  for (uint32_t index : indexes) {
+    auto found = chunks_.find(index);
+    if (found == chunks_.end()) continue;
+    std::shared_ptr<ChunkWriter> writer = found->second.writer;
+    Result<void> accepted = co_await writer->wait_accepted(until);
+    if (!accepted) {
+      failed(accepted.error());
+      co_return accepted;
+    }
+  }
+  co_return Result<void>();
+}
+
+Task<Result<void>> FileWriter::sync(bool data_only) {
+  Result<void> synced = co_await sync_as(data_only ? SyncKind::kData : SyncKind::kAll);
+  co_return synced;
+}
+
+bool FileWriter::must_commit(SyncKind kind) const {
+  if (size_ > base_.size) return true;
+  for (const auto& [index, chunk] : chunks_) {
+    if (chunk.committed_version != chunk.writer->version() || chunk.committed_length != chunk.writer->length())
+      return true;
+    if (chunk.writer->trimmed() && !chunk.committed_trim) return true;
+  }
+  return kind != SyncKind::kData && mtime_.has_value();
+}
+
+Task<Result<void>> FileWriter::sync_as(SyncKind kind) {
+  Semaphore::Permit turn = co_await sync_mutex_.lock();
+  if (!dirty() && !mtime_) co_return Result<void>();
+  syncing_ = true;
+  Result<void> done;
+  {
+    Semaphore::Permit write_turn = co_await write_mutex_.lock();
+    done = co_await send_gathered(kind != SyncKind::kBackground);
+  }
+  uint64_t generation = generation_;
+  if (done) done = co_await sync_chunks(deadline());
+  bool seal = kind == SyncKind::kBackground && writers == 0 && generation == generation_ && gathered_bytes_ == 0;
+  if (done && (seal || must_commit(kind))) done = co_await commit(seal);
+  if (done && generation == generation_ && gathered_bytes_ == 0 && !must_commit(SyncKind::kData)) dirty_ = false;
+  if (!done) failed(done.error());
+  syncing_ = false;
+  co_await stop_retired();
+  co_return done;
+}
+
+Task<Result<void>> FileWriter::sync_chunks(TimePoint until) {
+  std::vector<std::shared_ptr<ChunkWriter>> writers_to_sync;
+  for (auto& [index, chunk] : chunks_) {
+    if (!chunk.writer->durable()) writers_to_sync.push_back(chunk.writer);
+  }
+  // sync() of one chunk asks all replicas at once; a file has few chunks that are not durable, and they were sent long
+  // before.
+  for (const std::shared_ptr<ChunkWriter>& writer : writers_to_sync) {
+    Result<void> synced = co_await writer->sync(until);
+    if (!synced) co_return synced;
+  }
+  co_return Result<void>();
+}
+
+Task<Result<void>> FileWriter::commit(bool seal) {
+  CommitOp op;
+  op.inode = inode_;
+  op.size_at_least = size_;
+  op.mtime = mtime_;
+  std::optional<FileTime> mtime = mtime_;
+  for (auto& [index, chunk] : chunks_) {
+    const ChunkWriter& writer = *chunk.writer;
+    bool sealed = seal && writer.durable() && !writer.broken();
+    bool known = chunk.committed_version == writer.version() && chunk.committed_length == writer.length() &&
+                 (!writer.trimmed() || chunk.committed_trim);
+    if (known && !sealed) continue;
+    CommitOp::Chunk item;
+    item.index = index;
+    item.chunk = writer.chunk();
+    item.version = writer.version();
+    item.length = writer.length();
+    item.allocated_bytes =
+        static_cast<uint32_t>((writer.length() + kBlockSizeBytes - 1) / kBlockSizeBytes * kBlockSizeBytes);
+    item.trimmed = writer.trimmed();
+    item.seal = sealed;
+    op.chunks.push_back(item);
+  }
+  std::vector<CommitOp::Chunk> items = op.chunks;
+  Result<MutationReply> reply = co_await shared_.master.mutate(std::move(op));
+  if (!reply) co_return reply.error();
+  for (const CommitOp::Chunk& item : items) {
+    auto found = chunks_.find(item.index);
+    if (found == chunks_.end() || found->second.writer->chunk() != item.chunk) continue;
+    found->second.committed_version = item.version;
+    found->second.committed_length = item.length;
+    found->second.committed_trim = found->second.committed_trim || item.trimmed;
+    if (item.seal) retire(item.index);
+  }
+  if (mtime_ == mtime) mtime_.reset();
+  base_ = reply->attributes;
+  shared_.learned(reply->attributes, true);
+  co_return Result<void>();
+}
+
+void FileWriter::plan_write_back(Duration delay) {
+  if (write_back_planned_) return;
+  write_back_planned_ = true;
+  tasks_.spawn(write_back(delay));
+}
+
+Task<void> FileWriter::write_back(Duration delay) {
+  for (;;) {
+    Result<void> slept = co_await tasks_.sleep_for(delay);
+    write_back_planned_ = false;
+    if (!slept) co_return;
+    uint64_t errors = error_count_;
+    Result<void> synced = co_await sync_as(SyncKind::kBackground);
+    // What could not be done because nobody answered is tried again: the data is still here.
+    if (synced || !dirty() || write_back_planned_) co_return;
+    if (errors != error_count_)
+      log_warning("client.write_back_failed", "inode={} error={}", inode_, quoted(synced.error().message()));
+    write_back_planned_ = true;
+    delay = kWriteBackRetry;
+  }
+}
+
+void FileWriter::last_close() {
+  if (!dirty() && !mtime_ && chunks_.empty()) return;
+  dirty_ = true;  // also what is durable already is to be sealed
+  tasks_.spawn(finish());
+}
+
+Task<void> FileWriter::finish() {
+  Result<void> synced = co_await sync_as(SyncKind::kBackground);
+  if (!synced && dirty()) plan_write_back(kWriteBackRetry);
+}
+
+// ---------------------------------------------------------------- what else happens to the file
+
+void FileWriter::overlay(Attributes& attributes) const {
+  if (!dirty() && !mtime_) return;
+  attributes.size = std::max(attributes.size, size_);
+  if (mtime_) attributes.mtime = attributes.ctime = std::max(attributes.mtime, *mtime_);
+}
+
+void FileWriter::truncated(const Attributes& attributes) {
+  base_ = attributes;
+  size_ = attributes.size;
+  mtime_.reset();
+  uint32_t keep = chunk_index(attributes.size);  // chunks wholly below the new end stay as they are
+  while (!chunks_.empty() && chunks_.rbegin()->first >= keep)
+    retire(chunks_.rbegin()->first);
+}
+
+void FileWriter::set_mtime(FileTime) {
+  mtime_.reset();
+}
+
+uint64_t FileWriter::unsynced_bytes() const {
+  uint64_t bytes = gathered_bytes_;
+  for (const auto& [index, chunk] : chunks_)
+    bytes += chunk.writer->unsynced_bytes();
+  return bytes;
+}
+
+std::shared_ptr<ChunkWriter> FileWriter::chunk(uint32_t index) const {
+  auto found = chunks_.find(index);
+  return found == chunks_.end() ? nullptr : found->second.writer;
+}
+
+bool FileWriter::gathered_overlaps(uint64_t offset, uint64_t size) const {
+  return gathered_bytes_ > 0 && offset < gathered_offset_ + gathered_bytes_ && gathered_offset_ < offset + size;
+}
+
+void FileWriter::failed(Error error) {
+  ++error_count_;
+  last_error_ = std::move(error);
+  drop_broken();
+  if (chunks_.empty() && gathered_bytes_ == 0) {  // nothing is left to be saved: the file is as the master has it
+    dirty_ = false;
+    mtime_.reset();
+    size_ = base_.size;
+  }
+}
+
+void FileWriter::retire(uint32_t index) {
+  auto found = chunks_.find(index);
+  retired_.push_back(std::move(found->second.writer));
+  chunks_.erase(found);
+}
+
+void FileWriter::drop_broken() {
+  for (auto it = chunks_.begin(); it != chunks_.end();) {
+    auto next = std::next(it);
+    if (it->second.writer->broken()) retire(it->first);
+    it = next;
+  }
+}
+
+Task<void> FileWriter::stop_retired() {
+  if (stopping_retired_) co_return;
+  stopping_retired_ = true;
+  while (!retired_.empty()) {
+    std::shared_ptr<ChunkWriter> writer = std::move(retired_.back());
+    retired_.pop_back();
+    co_await writer->stop();
+  }
+  stopping_retired_ = false;
+}
+
+void FileWriter::lose(Error error) {
+  bool lost = dirty() || mtime_;
+  discard();
+  if (lost) failed(std::move(error));
+}
+
+void FileWriter::discard() {
+  while (!chunks_.empty())
+    retire(chunks_.begin()->first);
+  gathered_.clear();
+  gathered_permits_.clear();
+  gathered_bytes_ = 0;
+  dirty_ = false;
+  mtime_.reset();
+  lease_until_ = TimePoint{};
+}
+
+Task<void> FileWriter::stop() {
+  co_await tasks_.stop();
+  while (!chunks_.empty())
+    retire(chunks_.begin()->first);
+  co_await stop_retired();
+}
+
+}  // namespace cairn

@@ -1,0 +1,136 @@
+// FileWriter: everything that this mount writes to one inode. It holds the inode's exclusive lease while there is
+// anything dirty, gathers small writes, cuts them into chunks, and makes them durable and visible: data on all replicas
+// first, then size, time and chunks at the master by one commit.
+//
+// Loop thread only. The owner awaits stop() before it goes.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "common/runtime/sync.h"
+#include "common/runtime/task_group.h"
+#include "fs/client/chunk_writer.h"
+#include "fs/client/grant_pool.h"
+
+namespace cairn {
+
+// What a FileWriter needs of the mount around it.
+struct WriterShared {
+  World& world;
+  MasterLink& master;
+  ServerPool& servers;
+  GrantPool& grants;
+  Semaphore& memory;  // bytes not yet durable
+  Duration request_timeout;
+  // Attributes that a commit or a lease brought: the mount knows them now. `ours`: the content moved by our own writes
+  // only.
+  std::function<void(const Attributes&, bool ours)> learned;
+};
+
+class FileWriter {
+ public:
+  FileWriter(WriterShared& shared, Attributes attributes);
+  ~FileWriter();
+
+  // The lease came with the creation of the file, asked for at `asked`.
+  void created(TimePoint lease_until);
+  Task<Result<void>> write(uint64_t offset, Buffer data);
+  // At the end of the file, as O_APPEND wants it. Gives the offset.
+  Task<Result<uint64_t>> append(Buffer data);
+  // Everything gathered has been accepted by all replicas.
+  Task<Result<void>> flush();
+  // Everything is durable, and the master knows it. data_only: times may be left for later.
+  Task<Result<void>> sync(bool data_only);
+  // No handle writes any more: begins to make everything durable, and seals.
+  void last_close();
+
+  // Size and times with what is not yet committed.
+  void overlay(Attributes& attributes) const;
+  // The master changed size or chunks on this mount's behalf (truncate): what is known of chunks is asked for again.
+  // Everything must be clean.
+  void truncated(const Attributes& attributes);
+  void set_mtime(FileTime mtime);  // the application set it: later commits must not move it back
+
+  bool dirty() const { return dirty_ || !gathered_.empty(); }
+  uint64_t unsynced_bytes() const;
+  InodeId inode() const { return inode_; }
+  // A chunk that this mount has open, for reading what it wrote; null if there is none.
+  std::shared_ptr<ChunkWriter> chunk(uint32_t index) const;
+  // Bytes at [offset, offset + size) have been gathered and not yet sent.
+  bool gathered_overlaps(uint64_t offset, uint64_t size) const;
+
+  // Write errors: each handle is told once. The number moves with each new error.
+  uint64_t error_count() const { return error_count_; }
+  const Error& last_error() const { return last_error_; }
+  // The session ended: what was not durable is lost.
+  void lose(Error error);
+  // The file is gone, and nobody has it open: what is left to write is for nobody.
+  void discard();
+
+  uint32_t writers = 0;  // handles open for writing
+  bool idle() const { return writers == 0 && !dirty() && !syncing_ && !write_back_planned_; }
+  Task<void> stop();
+
+ private:
+  Task<Result<void>> write_locked(uint64_t offset, Buffer data);
+  Task<Result<void>> ensure_lease();
+  Task<Result<std::shared_ptr<ChunkWriter>>> writer_for(uint32_t index);
+  Task<Result<void>> send_gathered(bool sync);
+  void gather(uint64_t offset, Buffer piece, Semaphore::Permit permit);
+  bool gathers(uint64_t offset, uint64_t size) const;
+  enum class SyncKind { kData, kAll, kBackground };
+  Task<Result<void>> sync_as(SyncKind kind);
+  Task<Result<void>> sync_chunks(TimePoint until);
+  Task<Result<void>> commit(bool seal);
+  bool must_commit(SyncKind kind) const;
+  Task<void> write_back(Duration delay);
+  void plan_write_back(Duration delay);
+  Task<void> finish();
+  void take_attributes(const Attributes& attributes);
+  void failed(Error error);
+  void retire(uint32_t index);
+  void drop_broken();
+  Task<void> stop_retired();
+  TimePoint deadline() const { return shared_.world.clock().now() + shared_.request_timeout; }
+
+  WriterShared& shared_;
+  InodeId inode_;
+  Attributes base_;                // as the master knows it
+  uint64_t size_ = 0;              // with what is not committed
+  std::optional<FileTime> mtime_;  // of writes not committed
+  bool dirty_ = false;             // something was sent, or its commit is missing
+  uint64_t generation_ = 0;        // moves with each write
+  TimePoint lease_until_{};
+
+  // One run of bytes within one chunk, not yet sent.
+  Payload gathered_;
+  uint64_t gathered_offset_ = 0;
+  uint64_t gathered_bytes_ = 0;
+  Buffer staging_;  // where small pieces are put together; the last buffer of gathered_ is a slice of it
+  size_t staging_used_ = 0;
+  std::vector<Semaphore::Permit> gathered_permits_;
+
+  struct OpenChunk {
+    std::shared_ptr<ChunkWriter> writer;  // shared with the tasks that wait for it
+    uint64_t committed_version = 0;       // as the master has it in the file; 0: not yet
+    uint32_t committed_length = 0;
+    bool committed_trim = false;
+  };
+  std::map<uint32_t, OpenChunk> chunks_;
+  std::vector<std::shared_ptr<ChunkWriter>> retired_;  // broken, sealed or cut off; stopped by retire_all()
+
+  Mutex write_mutex_;
+  Mutex sync_mutex_;
+  bool syncing_ = false;
+  bool write_back_planned_ = false;
+  bool stopping_retired_ = false;
+  uint64_t error_count_ = 0;
+  Error last_error_{ErrorCode::kIo};
+  TaskGroup tasks_;
+};
+
+}  // namespace cairn

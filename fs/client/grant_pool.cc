@@ -1,0 +1,76 @@
+#include "fs/client/grant_pool.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace cairn {
+
+namespace {
+constexpr uint32_t kBatchMax = 64;
+// Capabilities run out and servers fill up or go away: what has lain about for longer is not used.
+constexpr Duration kGrantAgeMax = std::chrono::minutes(5);
+}  // namespace
+
+GrantPool::GrantPool(World& world, MasterLink& master)
+    : world_(world), master_(master), changed_(world.executor()), tasks_(world.executor(), world.clock()) {}
+
+Task<Result<ChunkGrant>> GrantPool::take(uint8_t goal, uint8_t min_copies) {
+  Kind& kind = kinds_[{goal, min_copies}];
+  if (!kind.ready.empty() && kind.granted_at + kGrantAgeMax < world_.clock().now()) kind.ready.clear();
+  uint64_t rounds = kind.rounds;
+  while (kind.ready.empty()) {
+    // An answer that came after we began to wait, and brought nothing for us, is an error for us too.
+    if (!kind.asking && kind.rounds > rounds) co_return kind.last_error;
+    if (!kind.asking) {
+      kind.asking = true;
+      tasks_.spawn(refill(goal, min_copies));
+    }
+    if (tasks_.stop_requested()) co_return Error(ErrorCode::kCancelled);
+    co_await changed_.wait();
+  }
+  ChunkGrant grant = std::move(kind.ready.front());
+  kind.ready.pop_front();
+  if (kind.ready.size() < kind.batch / 2 && !kind.asking) {  // ask again before it is empty
+    kind.asking = true;
+    tasks_.spawn(refill(goal, min_copies));
+  }
+  co_return grant;
+}
+
+Task<void> GrantPool::refill(uint8_t goal, uint8_t min_copies) {
+  Kind& kind = kinds_[{goal, min_copies}];
+  GrantChunksOp op;
+  op.goal = goal;
+  op.min_copies = min_copies;
+  // Only the number of placements matters: the leader chooses the servers.
+  op.placements.resize(kind.batch);
+  kind.batch = std::min(kind.batch * 2, kBatchMax);
+  Result<MutationReply> reply = co_await master_.mutate(std::move(op));
+  if (reply) {
+    if (kind.ready.empty()) kind.granted_at = world_.clock().now();
+    for (ChunkGrant& grant : reply->grants)
+      kind.ready.push_back(std::move(grant));
+    kind.last_error = Error(ErrorCode::kNoSpace, "the master granted no chunk");
+  } else {
+    kind.last_error = reply.error();
+  }
+  kind.asking = false;
+  ++kind.rounds;
+  changed_.notify_all();
+}
+
+void GrantPool::forget_all() {
+  for (auto& [key, kind] : kinds_)
+    kind.ready.clear();
+}
+
+void GrantPool::forget_server(ServerId server) {
+  for (auto& [key, kind] : kinds_) {
+    std::erase_if(kind.ready, [&](const ChunkGrant& grant) {
+      return std::ranges::any_of(grant.replicas,
+                                 [&](const ReplicaAddress& replica) { return replica.server == server; });
+    });
+  }
+}
+
+}  // namespace cairn

@@ -1,0 +1,123 @@
+// Mount: the FileSystem of one mount over masters and chunkservers. Names and attributes are asked of the master (the
+// kernel keeps what a lease covers); file data goes through a FileWriter and a FileReader for each inode in use.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <set>
+#include <unordered_map>
+
+#include "fs/client/file_reader.h"
+#include "fs/client/file_system.h"
+#include "fs/client/file_writer.h"
+#include "fs/client/grant_pool.h"
+#include "fs/client/master_link.h"
+#include "fs/client/server_pool.h"
+
+namespace cairn {
+
+class Mount final : public FileSystem {
+ public:
+  Mount(World& world, ClientOptions options);
+  ~Mount() override;
+  Task<Result<void>> start();
+
+  void set_kernel_caches(KernelCaches* caches) override { caches_ = caches; }
+
+  Task<Result<Entry>> lookup(InodeId parent, std::string name) override;
+  Task<Result<Entry>> create(InodeId parent, std::string name, uint32_t mode, Caller caller) override;
+  Task<Result<Entry>> make_node(InodeId parent, std::string name, FileType type, uint32_t mode, uint32_t rdev,
+                                Caller caller) override;
+  Task<Result<Entry>> make_directory(InodeId parent, std::string name, uint32_t mode, Caller caller) override;
+  Task<Result<Entry>> make_symlink(InodeId parent, std::string name, std::string target, Caller caller) override;
+  Task<Result<Entry>> link(InodeId inode, InodeId new_parent, std::string new_name) override;
+  Task<Result<void>> unlink(InodeId parent, std::string name) override;
+  Task<Result<void>> remove_directory(InodeId parent, std::string name) override;
+  Task<Result<void>> rename(InodeId parent, std::string name, InodeId new_parent, std::string new_name,
+                            uint32_t flags) override;
+  Task<Result<std::string>> read_link(InodeId inode) override;
+  Task<Result<Listing>> read_directory(InodeId directory, uint64_t cookie, uint32_t count_max, bool plus) override;
+
+  Task<Result<AttributesView>> get_attributes(InodeId inode) override;
+  Task<Result<AttributesView>> set_attributes(InodeId inode, Changes changes) override;
+  Task<Result<std::string>> get_xattr(InodeId inode, std::string name) override;
+  Task<Result<std::vector<std::string>>> list_xattr(InodeId inode) override;
+  Task<Result<void>> set_xattr(InodeId inode, std::string name, std::string value, bool create_only,
+                               bool replace_only) override;
+  Task<Result<void>> remove_xattr(InodeId inode, std::string name) override;
+  Task<Result<StatFsReply>> stat_fs(InodeId inode) override;
+
+  Task<Result<Opened>> open(InodeId inode, OpenFlagsFs flags) override;
+  Result<HandleId> opened_by_create(InodeId inode, OpenFlagsFs flags) override;
+  Task<Result<Payload>> read(HandleId handle, uint64_t offset, uint32_t size) override;
+  Task<Result<void>> write(HandleId handle, uint64_t offset, Buffer data) override;
+  Task<Result<void>> flush(HandleId handle) override;
+  Task<Result<void>> fsync(HandleId handle, bool data_only) override;
+  Task<Result<void>> fsync_directory(InodeId directory) override;
+  Task<void> release(HandleId handle) override;
+  void forget(InodeId inode) override;
+
+  Task<Result<void>> sync_all(TimePoint deadline) override;
+  std::vector<Unsynced> unsynced() const override;
+  SessionId session() const override { return master_.session(); }
+  ClusterId cluster() const override { return master_.cluster(); }
+  Task<Result<void>> close(TimePoint deadline) override;
+
+ private:
+  // An inode that is or was open here. Kept until the kernel forgets it, because the kernel keeps pages of closed
+  // files.
+  struct Inode {
+    Attributes attributes;  // newest heard
+    uint64_t pages_of = 0;  // data_change that the kernel's pages are of
+    uint32_t opens = 0;
+    uint32_t operations = 0;  // reads and writes under way: writer and reader stay
+    bool pages_given = false;
+    bool forgotten = false;  // by the kernel
+    std::unique_ptr<FileWriter> writer;
+    std::unique_ptr<FileReader> reader;
+  };
+  struct Handle {
+    InodeId inode;
+    OpenFlagsFs flags;
+    uint64_t errors_seen = 0;
+  };
+
+  Inode& inode_state(const Attributes& attributes);
+  Inode* find(InodeId inode);
+  FileWriter& writer_of(Inode& inode);
+  // Takes newer attributes in; true if the content moved by somebody else, so that the kernel's pages are old.
+  bool learn(const Attributes& attributes, bool ours);
+  Task<void> learn_and_forget_pages(Attributes attributes);
+  Attributes seen_here(Attributes attributes) const;  // with what this mount has written
+  Duration left_of(TimePoint asked, const Lease& lease) const;
+  Entry entry_of(const Attributes& attributes, TimePoint asked, const Lease& lease) const;
+  Task<Result<Entry>> create_any(CreateOp op);
+  Result<void> writable() const;
+  HandleId add_handle(Inode& inode, OpenFlagsFs flags);
+  // The handle's own view of write errors: each is told once.
+  Result<void> unseen_error(Handle& handle);
+  Task<Result<void>> truncate_open(InodeId inode);
+  void removed(const Attributes& attributes);
+
+  Task<void> keep_fresh();   // pages that the kernel holds of open files
+  Task<void> tell_closed();  // lazily, in batches
+  Task<void> drop_idle();
+  void session_lost();
+
+  World& world_;
+  ClientOptions options_;
+  MasterLink master_;
+  ServerPool servers_;
+  GrantPool grants_;
+  Semaphore memory_;
+  WriterShared shared_;
+  KernelCaches* caches_ = nullptr;
+  std::unordered_map<InodeId, std::unique_ptr<Inode>> inodes_;
+  std::unordered_map<HandleId, Handle> handles_;
+  HandleId next_handle_ = 1;
+  std::set<InodeId> closed_;  // to be told to the master
+  bool telling_closed_ = false;
+  TaskGroup tasks_;
+};
+
+}  // namespace cairn

@@ -1,0 +1,177 @@
+// Mount: open files and their data.
+#include <utility>
+
+#include "common/base/log.h"
+#include "fs/client/mount.h"
+
+namespace cairn {
+
+FileSystem::HandleId Mount::add_handle(Inode& inode, OpenFlagsFs flags) {
+  HandleId id = next_handle_++;
+  Handle handle{.inode = inode.attributes.inode, .flags = flags};
+  ++inode.opens;
+  inode.forgotten = false;
+  closed_.erase(handle.inode);
+  if (flags.write) {
+    FileWriter& writer = writer_of(inode);
+    ++writer.writers;
+    handle.errors_seen = writer.error_count();
+  }
+  handles_.emplace(id, handle);
+  return id;
+}
+
+Task<Result<void>> Mount::truncate_open(InodeId inode) {
+  Changes changes;
+  changes.size = 0;
+  Result<AttributesView> cut = co_await set_attributes(inode, changes);
+  if (!cut) co_return cut.error();
+  co_return Result<void>();
+}
+
+Task<Result<FileSystem::Opened>> Mount::open(InodeId inode, OpenFlagsFs flags) {
+  if (flags.write || flags.truncate) {
+    Result<void> allowed = writable();
+    if (!allowed) co_return allowed.error();
+  }
+  OpenRequest request;
+  request.inode = inode;
+  request.write = flags.write;
+  auto reply = co_await master_.ask(request);
+  if (!reply) co_return reply.error();
+  Inode& state = inode_state(reply->attributes);
+  ++state.operations;
+  co_await learn_and_forget_pages(reply->attributes);
+  Result<void> cut;
+  if (flags.truncate && seen_here(state.attributes).size > 0) cut = co_await truncate_open(inode);
+  --state.operations;
+  if (!cut) {
+    if (state.opens == 0) closed_.insert(inode);
+    co_return cut.error();
+  }
+  Opened opened;
+  opened.handle = add_handle(state, flags);
+  opened.attributes = seen_here(state.attributes);
+  co_return opened;
+}
+
+Result<FileSystem::HandleId> Mount::opened_by_create(InodeId inode, OpenFlagsFs flags) {
+  Inode* state = find(inode);
+  if (!state) return Error(ErrorCode::kStale, "inode " + to_string(inode) + " was not created here");
+  return add_handle(*state, flags);
+}
+
+Result<void> Mount::unseen_error(Handle& handle) {
+  Inode* state = find(handle.inode);
+  if (!state || !state->writer || !handle.flags.write) return {};
+  if (handle.errors_seen == state->writer->error_count()) return {};
+  handle.errors_seen = state->writer->error_count();
+  return state->writer->last_error();
+}
+
+Task<Result<Payload>> Mount::read(HandleId id, uint64_t offset, uint32_t size) {
+  auto handle = handles_.find(id);
+  if (handle == handles_.end()) co_return Error(ErrorCode::kBadHandle);
+  Inode* state = find(handle->second.inode);
+  CHECK(state);
+  uint64_t end = seen_here(state->attributes).size;
+  if (offset >= end) co_return Payload{};
+  uint32_t within = static_cast<uint32_t>(std::min<uint64_t>(size, end - offset));
+  state->pages_given = true;
+  ++state->operations;
+  Result<Payload> data = Payload{};
+  if (state->writer && state->writer->gathered_overlaps(offset, within)) {
+    Result<void> sent = co_await state->writer->flush();
+    if (!sent) data = sent.error();
+  }
+  if (!state->reader) state->reader = std::make_unique<FileReader>(world_, master_, servers_, state->attributes.inode);
+  if (data) data = co_await state->reader->read(offset, within, state->writer.get());
+  --state->operations;
+  co_return data;
+}
+
+Task<Result<void>> Mount::write(HandleId id, uint64_t offset, Buffer data) {
+  auto handle = handles_.find(id);
+  if (handle == handles_.end()) co_return Error(ErrorCode::kBadHandle);
+  Result<void> unseen = unseen_error(handle->second);
+  if (!unseen) co_return unseen;
+  Inode* state = find(handle->second.inode);
+  CHECK(state);
+  FileWriter& writer = writer_of(*state);
+  bool append = handle->second.flags.append;
+  ++state->operations;
+  Result<void> written;
+  if (append) {
+    Result<uint64_t> at = co_await writer.append(std::move(data));
+    if (!at) written = at.error();
+  } else {
+    written = co_await writer.write(offset, std::move(data));
+  }
+  --state->operations;
+  if (!written) {  // told here: not once more by this handle
+    auto again = handles_.find(id);
+    if (again != handles_.end()) again->second.errors_seen = writer.error_count();
+  }
+  co_return written;
+}
+
+Task<Result<void>> Mount::flush(HandleId id) {
+  auto handle = handles_.find(id);
+  if (handle == handles_.end()) co_return Error(ErrorCode::kBadHandle);
+  Inode* state = find(handle->second.inode);
+  if (!handle->second.flags.write || !state || !state->writer) co_return Result<void>();
+  ++state->operations;
+  Result<void> flushed = co_await state->writer->flush();
+  --state->operations;
+  auto again = handles_.find(id);
+  if (again == handles_.end()) co_return flushed;
+  Result<void> unseen = unseen_error(again->second);
+  co_return flushed ? std::move(unseen) : std::move(flushed);
+}
+
+Task<Result<void>> Mount::fsync(HandleId id, bool data_only) {
+  auto handle = handles_.find(id);
+  if (handle == handles_.end()) co_return Error(ErrorCode::kBadHandle);
+  Inode* state = find(handle->second.inode);
+  if (!state || !state->writer) co_return Result<void>();
+  ++state->operations;
+  Result<void> synced = co_await state->writer->sync(data_only);
+  --state->operations;
+  auto again = handles_.find(id);
+  if (again == handles_.end()) co_return synced;
+  Result<void> unseen = unseen_error(again->second);
+  co_return synced ? std::move(unseen) : std::move(synced);
+}
+
+// Every change of a name is on the masters' disks when it is answered.
+Task<Result<void>> Mount::fsync_directory(InodeId) {
+  co_return Result<void>();
+}
+
+Task<void> Mount::release(HandleId id) {
+  auto handle = handles_.find(id);
+  if (handle == handles_.end()) co_return;
+  Inode* state = find(handle->second.inode);
+  OpenFlagsFs flags = handle->second.flags;
+  InodeId inode = handle->second.inode;
+  handles_.erase(handle);
+  if (!state) co_return;
+  --state->opens;
+  if (flags.write && --state->writer->writers == 0) {
+    if (state->opens == 0 && state->attributes.nlink == 0) {
+      state->writer->discard();
+    } else {
+      state->writer->last_close();
+    }
+  }
+  if (state->opens == 0) closed_.insert(inode);
+}
+
+void Mount::forget(InodeId inode) {
+  Inode* state = find(inode);
+  if (!state) return;
+  state->forgotten = true;
+  if (state->opens == 0 && state->operations == 0 && !state->writer) inodes_.erase(inode);
+}
+
+}  // namespace cairn
