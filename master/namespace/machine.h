@@ -78,7 +78,7 @@ class Machine {
   Result<std::string> read_link(InodeId inode, ReadMode mode) const;              // kInvalid if it is none
   Result<std::string> get_xattr(InodeId inode, std::string_view name, ReadMode mode) const;  // kNoData
   Result<std::vector<std::string>> list_xattr(InodeId inode, ReadMode mode) const;
-  std::vector<SessionId> orphan_holders(InodeId inode) const;                     // empty: not an orphan (may block)
+  Result<std::vector<SessionId>> orphan_holders(InodeId inode, ReadMode mode) const;  // empty: not an orphan
 
   // ------------------------------------------------------------ chunks
   // Parts [first, first + count) of the file that have a chunk, by index.
@@ -97,10 +97,11 @@ class Machine {
   Result<std::vector<GarbageEntry>> due_garbage(ServerId server, uint64_t now_ms, uint32_t max) const;
 
   // ------------------------------------------------------------ sessions and servers
-  Result<SessionRecord> session(SessionId session, ReadMode mode) const;          // kSessionEnded if it is not there or has ended
-  Result<std::vector<SessionEntry>> sessions() const;                             // blocks; those that have ended too
-  Result<ServerRecord> server(ServerId server, ReadMode mode) const;              // kNotFound
-  Result<std::vector<ServerEntry>> servers() const;                               // always in memory
+  // Always in memory.
+  Result<SessionRecord> session(SessionId session) const;  // kSessionEnded if it is not there or has ended
+  std::vector<SessionEntry> sessions() const;              // those that have ended but wait for recovery too
+  Result<ServerRecord> server(ServerId server) const;      // kNotFound
+  std::vector<ServerEntry> servers() const;
 
   // Over every record, in order: equal states have equal hashes. Reads everything: for tests and `cairn doctor`.
   Result<uint64_t> state_hash() const;

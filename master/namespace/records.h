@@ -99,7 +99,9 @@ struct SessionRecord {
   std::string host, mountpoint, program;
   uint64_t opened_ms = 0, renewed_ms = 0;  // log time
   uint64_t first_unacknowledged = 1;
+  uint64_t highest_sequence = 0; // of the mutations it has sent
   bool ended = false;            // kept until its chunks are recovered
+  bool cleaned = false;          // ended, and its replies, orphans and grants are gone
 };
 
 struct ServerRecord {
@@ -123,11 +125,13 @@ struct WorkRecord {
     kCut = 2,          // dead ChunkRefs of an inode that lives
     kSetGoal = 3,      // the inode's goal, into its chunks
     kEndSession = 4,   // replies, orphans and grants of a session that has ended
+    kForgetServer = 5, // the garbage of a server that was removed
   };
   Kind kind = Kind::kRemoveInode;
   InodeId inode;
   SessionId session;
-  uint32_t next_index = 0;       // where the next step begins
+  ServerId server;
+  uint64_t next = 0;             // where the next step begins: an index, a chunk
   CutRecord cut;
 };
 
@@ -139,7 +143,7 @@ struct ClusterRecord {
   std::vector<CapabilityKey> keys;  // the current one first, then the one before
 };
 
-// Changes with nearly every entry.
+// Changes with every entry.
 struct CounterRecord {
   uint64_t applied_index = 0, applied_term = 0;
   uint64_t log_time_ms = 0;

@@ -1,0 +1,105 @@
+// Machine::prefetch: the reads that applying a command will do, done before it is proposed.
+#include "master/namespace/machine_impl.h"
+#include "master/namespace/tree.h"
+
+namespace cairn {
+namespace {
+
+// The entry and the inode it stands for.
+void touch_name(const RecordReader& reader, InodeId parent, std::string_view name) {
+  std::optional<InodeRecord> directory = reader.inode(parent);
+  if (!directory || directory->attributes.type != FileType::kDirectory) return;
+  std::optional<DentryRecord> entry = find_entry(reader, *directory, name);
+  if (entry) reader.inode(entry->inode);
+}
+
+void touch_op(const RecordReader& reader, const CreateOp& op) {
+  touch_name(reader, op.parent, op.name);
+}
+void touch_op(const RecordReader& reader, const LinkOp& op) {
+  reader.inode(op.inode);
+  touch_name(reader, op.new_parent, op.new_name);
+}
+void touch_op(const RecordReader& reader, const UnlinkOp& op) {
+  touch_name(reader, op.parent, op.name);
+}
+void touch_op(const RecordReader& reader, const RmdirOp& op) {
+  touch_name(reader, op.parent, op.name);
+}
+void touch_op(const RecordReader& reader, const RenameOp& op) {
+  touch_name(reader, op.parent, op.name);
+  touch_name(reader, op.new_parent, op.new_name);
+  if (op.parent != op.new_parent) is_within(reader, op.new_parent, InodeId{});  // the way up to the root
+}
+void touch_op(const RecordReader& reader, const SetAttributesOp& op) {
+  reader.inode(op.inode);
+}
+void touch_op(const RecordReader& reader, const SetXattrOp& op) {
+  reader.inode(op.inode);
+  reader.xattr(op.inode, op.name);
+}
+void touch_op(const RecordReader& reader, const RemoveXattrOp& op) {
+  reader.inode(op.inode);
+  reader.xattr(op.inode, op.name);
+}
+void touch_op(const RecordReader& reader, const CommitOp& op) {
+  reader.inode(op.inode);
+  for (const CommitOp::Chunk& chunk : op.chunks) {
+    reader.chunk(chunk.chunk);
+    reader.ref(op.inode, chunk.index);
+  }
+}
+void touch_op(const RecordReader& reader, const SetGoalOp& op) {
+  reader.inode(op.inode);
+}
+void touch_op(const RecordReader& reader, const ReleaseOrphansOp& op) {
+  for (InodeId inode : op.inodes) {
+    reader.orphan(inode);
+    reader.inode(inode);
+  }
+}
+void touch_op(const RecordReader& reader, const GrantChunksOp& op) {
+  for (const std::vector<ServerId>& servers : op.placements) {
+    for (ServerId server : servers)
+      reader.server(server);
+  }
+}
+void touch_op(const RecordReader& reader, const ReturnChunksOp& op) {
+  for (ChunkId chunk : op.chunks)
+    reader.chunk(chunk);
+}
+
+void touch_command(const RecordReader& reader, const SessionMutation& m) {
+  reader.session(m.session);
+  reader.cluster();
+  std::visit([&](const auto& op) { touch_op(reader, op); }, m.op);
+}
+void touch_command(const RecordReader& reader, const BeginRaise& c) {
+  reader.chunk(c.chunk);
+}
+void touch_command(const RecordReader& reader, const FinishRaise& c) {
+  reader.chunk(c.chunk);
+}
+void touch_command(const RecordReader& reader, const SealChunk& c) {
+  reader.chunk(c.chunk);
+}
+void touch_command(const RecordReader& reader, const SetReplicas& c) {
+  reader.chunk(c.chunk);
+}
+void touch_command(const RecordReader& reader, const MarkReplica& c) {
+  reader.chunk(c.chunk);
+}
+// The others are rare, or what they read is in memory anyway.
+template <class C>
+void touch_command(const RecordReader&, const C&) {}
+
+}  // namespace
+
+Result<void> Machine::prefetch(const Command& command, ReadMode mode) const {
+  const StateReader reader = impl_->reader(mode);
+  std::visit([&](const auto& c) { touch_command(reader, c); }, command);
+  if (reader.failed()) return reader.failure();
+  return {};
+}
+
+}  // namespace cairn

@@ -1,0 +1,105 @@
+#include "master/namespace/transaction.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace cairn {
+
+Transaction::Transaction(const KvStore& store, RecordCache& cache, const LogContext& context,
+                         const CounterRecord& counters, const Sessions& sessions)
+    : store_(store),
+      cache_(cache),
+      context_(context),
+      sessions_before_(sessions),
+      counters_(counters),
+      counters_saved_(counters) {}
+
+bool Transaction::take_inline_removals(uint32_t count) {
+  if (count > inline_removals_left_) return false;
+  inline_removals_left_ -= count;
+  return true;
+}
+
+void Transaction::put(std::string key, std::string value) {
+  set(std::move(key), std::move(value));
+}
+void Transaction::erase(std::string key) {
+  set(std::move(key), std::nullopt);
+}
+
+void Transaction::set(std::string key, std::optional<std::string> value) {
+  auto [it, fresh] = changes_.try_emplace(std::move(key));
+  undo_.push_back(Undo{it->first, !fresh, fresh ? std::nullopt : std::move(it->second)});
+  it->second = std::move(value);
+}
+
+void Transaction::savepoint() {
+  undo_.clear();
+  counters_saved_ = counters_;
+  inline_removals_saved_ = inline_removals_left_;
+}
+
+void Transaction::rollback() {
+  for (auto undo = undo_.rbegin(); undo != undo_.rend(); ++undo) {
+    if (undo->was_changed) {
+      changes_[undo->key] = std::move(undo->value);
+    } else {
+      changes_.erase(undo->key);
+    }
+  }
+  undo_.clear();
+  counters_ = counters_saved_;
+  inline_removals_left_ = inline_removals_saved_;
+}
+
+Result<std::optional<std::string>> Transaction::load(std::string_view key) const {
+  if (auto changed = changes_.find(key); changed != changes_.end()) return changed->second;
+  if (std::optional<RecordCache::Value> cached = cache_.find(key)) return std::move(*cached);
+  Result<std::string> stored = store_.get(key);
+  if (!stored && !stored.failed_with(ErrorCode::kNotFound)) return stored.error();
+  std::optional<std::string> value;
+  if (stored) value = std::move(*stored);
+  cache_.insert(key, value);
+  return value;
+}
+
+Result<void> Transaction::load_range(std::string_view prefix, std::string_view from, const Visit& visit) const {
+  // The entry's own changes in the range, sorted; a scan is rare (removals, ticks), a change is not: so they are not
+  // kept sorted.
+  std::vector<const Changes::value_type*> changed;
+  for (const Changes::value_type& change : changes_) {
+    if (std::string_view key = change.first; key.starts_with(prefix) && key >= from) changed.push_back(&change);
+  }
+  std::sort(changed.begin(), changed.end(), [](const auto* a, const auto* b) { return a->first < b->first; });
+
+  auto next = changed.begin();
+  bool go_on = true;
+  // Visits changes up to `key` (all, if none); true if one of them is `key` itself.
+  auto visit_changes_to = [&](std::optional<std::string_view> key) {
+    while (go_on && next != changed.end() && (!key || (*next)->first <= *key)) {
+      const Changes::value_type& change = **next++;
+      if (change.second) go_on = visit(change.first, *change.second);
+      if (key && change.first == *key) return true;
+    }
+    return false;
+  };
+  Result<void> done = scan_store(store_, prefix, from, [&](std::string_view key, std::string_view value) {
+    const bool replaced = visit_changes_to(key);
+    if (go_on && !replaced) go_on = visit(key, value);
+    return go_on;
+  });
+  if (!done) return done;
+  visit_changes_to(std::nullopt);
+  return {};
+}
+
+Result<void> scan_store(const KvStore& store, std::string_view prefix, std::string_view from,
+                        const RecordReader::Visit& visit) {
+  std::unique_ptr<KvIterator> it = store.iterate();
+  for (it->seek(std::max(prefix, from)); it->valid() && it->key().starts_with(prefix); it->next()) {
+    if (!visit(it->key(), it->value())) return {};
+  }
+  return it->status();
+}
+
+}  // namespace cairn
