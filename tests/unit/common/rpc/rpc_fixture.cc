@@ -1,10 +1,31 @@
 #include "rpc_fixture.h"
 
 #include <array>
+#include <cstring>
 
 #include "common/base/crc32c.h"
 
 namespace cairn {
+
+namespace {
+const Buffer& whole_pattern() {
+  static const Buffer whole = [] {
+    Buffer buffer = Buffer::allocate(8 << 20);
+    for (size_t i = 0; i < buffer.size(); ++i)
+      buffer.mutable_span()[i] = static_cast<std::byte>((i * 131) ^ (i >> 8) ^ (i >> 16));
+    return buffer;
+  }();
+  return whole;
+}
+}  // namespace
+
+Buffer pattern(size_t size) {
+  return Buffer::copy_of(whole_pattern().span().first(size));
+}
+
+bool is_pattern(std::span<const std::byte> bytes) {
+  return std::memcmp(bytes.data(), whole_pattern().data(), bytes.size()) == 0;
+}
 
 std::string frame_bytes(FrameHeader header, std::string_view message, std::string_view payload) {
   header.message_bytes = static_cast<uint32_t>(message.size());
@@ -98,6 +119,21 @@ Task<BareStream> RpcTest::connect_greeted() {
   EXPECT_TRUE(hello);
   EXPECT_TRUE(hello && hello->header.kind == FrameKind::kHello);
   co_return bare;
+}
+
+Task<void> RpcTest::round_trips(size_t count) {
+  RpcClient other(world, address, client_options);
+  for (size_t i = 0; i < count; ++i) {
+    Result<RpcMessage> answer = co_await other.call(kEcho, text("turn"), {.deadline = soon()});
+    EXPECT_TRUE(answer) << answer.error().message();
+  }
+  co_await other.stop();
+}
+
+double RpcTest::metric(std::string_view name) {
+  std::string all = world.metrics().render();
+  size_t at = all.find("\n" + std::string(name) + " ");
+  return at == std::string::npos ? -1 : std::stod(all.substr(at + name.size() + 2));
 }
 
 }  // namespace cairn

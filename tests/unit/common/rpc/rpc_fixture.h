@@ -23,23 +23,9 @@ inline constexpr MethodId kBlob = 4;      // a payload of as many bytes as the m
 inline constexpr MethodId kDeadline = 5;  // the milliseconds that the handler had left, and the trace id
 inline constexpr MethodId kUnknown = 99;
 
-inline std::byte pattern_at(size_t i) {
-  return static_cast<std::byte>((i * 131) ^ (i >> 8));
-}
-
-inline Buffer pattern(size_t size) {
-  Buffer buffer = Buffer::allocate(size);
-  for (size_t i = 0; i < size; ++i)
-    buffer.mutable_span()[i] = pattern_at(i);
-  return buffer;
-}
-
-inline bool is_pattern(std::span<const std::byte> bytes) {
-  for (size_t i = 0; i < bytes.size(); ++i) {
-    if (bytes[i] != pattern_at(i)) return false;
-  }
-  return true;
-}
+// Bytes of which each tells its place, and whether bytes are the first ones of it. Up to 8 MiB.
+Buffer pattern(size_t size);
+bool is_pattern(std::span<const std::byte> bytes);
 
 inline RpcMessage text(std::string message) {
   return RpcMessage{.message = std::move(message), .payload = {}};
@@ -183,6 +169,9 @@ class RpcTest : public testing::TestWithParam<WorldMaker> {
   Task<BareStream> connect_bare();
   // The same, and the hellos are exchanged.
   Task<BareStream> connect_greeted();
+  // Round trips of another client: whatever the server had to do before, it has done after them.
+  Task<void> round_trips(size_t count);
+  double metric(std::string_view name);
 };
 
 // One instance for each world.
