@@ -47,7 +47,7 @@ struct Attributes {
   btime @12 :Int64;
   change @13 :UInt64;             # moves with every change of the inode, of a directory also with its entries
   dataChange @14 :UInt64;         # moves when data or size change
-  goal @15 :UInt8;                # replicas wanted; 0: none, as of directories that were never given one
+  goal @15 :UInt8;                # replicas wanted, 1 to kMaxGoal; 0 only without an inode
   minCopies @16 :UInt8;           # replicas without which fsync does not succeed
 }
 
