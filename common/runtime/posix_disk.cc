@@ -43,9 +43,10 @@ class Fd {
 
 class PosixFile final : public File {
  public:
-  PosixFile(Fd fd, std::string path) : fd_(std::move(fd)), path_(std::move(path)) {}
+  PosixFile(Fd fd, std::string path, bool direct) : fd_(std::move(fd)), path_(std::move(path)), direct_(direct) {}
 
   Result<size_t> read(uint64_t offset, std::span<std::byte> out) override {
+    if (direct_ && !aligned(offset, out)) return misaligned();
     size_t got = 0;
     while (got < out.size()) {
       ssize_t n = retried(
@@ -60,6 +61,7 @@ class PosixFile final : public File {
   }
 
   Result<size_t> read_cached(uint64_t offset, std::span<std::byte> out) override {
+    if (direct_ && !aligned(offset, out)) return misaligned();
     iovec vector{out.data(), out.size()};
     ssize_t n = retried([&] { return ::preadv2(fd_.get(), &vector, 1, static_cast<off_t>(offset), RWF_NOWAIT); });
     if (n < 0) {
@@ -80,6 +82,11 @@ class PosixFile final : public File {
   }
 
   Result<void> write_gather(uint64_t offset, std::span<const std::span<const std::byte>> pieces) override {
+    uint64_t end = offset;
+    for (std::span<const std::byte> one : pieces) {
+      if (direct_ && !aligned(end, one)) return misaligned();
+      end += one.size();
+    }
     size_t piece = 0;
     size_t within = 0;  // bytes of pieces[piece] that are written
     while (piece < pieces.size()) {
@@ -130,6 +137,12 @@ class PosixFile final : public File {
   }
 
  private:
+  // Some disks would take 512; what works on one is to work on all.
+  static bool aligned(uint64_t offset, std::span<const std::byte> memory) {
+    return (offset | memory.size() | reinterpret_cast<uintptr_t>(memory.data())) % 4096 == 0;
+  }
+  Error misaligned() const { return Error(ErrorCode::kInvalid, "O_DIRECT out of alignment on " + path_); }
+
   Result<void> fall(int mode, uint64_t offset, uint64_t size, const char* doing) {
     if (size == 0) return {};
     if (retried([&] { return ::fallocate(fd_.get(), mode, static_cast<off_t>(offset), static_cast<off_t>(size)); }) !=
@@ -141,6 +154,7 @@ class PosixFile final : public File {
 
   Fd fd_;
   std::string path_;
+  bool direct_;
 };
 
 class PosixFolderLock final : public FolderLock {
@@ -164,7 +178,7 @@ class PosixDisk final : public Disk {
     struct stat status{};
     if (::fstat(fd.get(), &status) != 0) return errno_error("opening " + path);
     if (S_ISDIR(status.st_mode)) return Error(ErrorCode::kIsDirectory, "opening " + path);
-    return std::make_unique<PosixFile>(std::move(fd), path);
+    return std::make_unique<PosixFile>(std::move(fd), path, flags.direct);
   }
 
   Result<bool> exists(const std::string& path) override {
@@ -255,8 +269,8 @@ class PosixDisk final : public Disk {
   }
 
   Result<std::unique_ptr<FolderLock>> lock_folder(const std::string& folder) override {
-    std::string path = folder + "/.lock";
-    Fd fd(retried([&] { return ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600); }));
+    // The folder itself is locked: no file that would have to be told from others.
+    Fd fd(retried([&] { return ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); }));
     if (!fd) return errno_error("locking " + folder);
     if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
       if (errno == EWOULDBLOCK) return Error(ErrorCode::kBusy, folder + " is in use by another process");
