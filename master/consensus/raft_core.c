@@ -1,0 +1,332 @@
+#include "master/consensus/raft_core.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+// Whose memory is whose follows release 0.22.1; later versions of the core copy more.
+#include <raft.h>
+
+_Static_assert(CAIRN_RAFT_COMMAND == RAFT_COMMAND && CAIRN_RAFT_BARRIER == RAFT_BARRIER &&
+                   CAIRN_RAFT_CHANGE == RAFT_CHANGE,
+               "entry types");
+_Static_assert(CAIRN_RAFT_FOLLOWER == RAFT_FOLLOWER && CAIRN_RAFT_LEADER == RAFT_LEADER, "states");
+_Static_assert(CAIRN_RAFT_STANDBY == RAFT_STANDBY && CAIRN_RAFT_VOTER == RAFT_VOTER && CAIRN_RAFT_SPARE == RAFT_SPARE,
+               "roles");
+_Static_assert((int)CAIRN_RAFT_NOT_LEADER == RAFT_NOTLEADER && (int)CAIRN_RAFT_NO_SPACE == RAFT_NOSPACE, "errors");
+
+struct CairnRaft {
+  struct raft core;
+  uint16_t capacity_kib;
+  // The last update's, in our form.
+  CairnRaftEntry* entries;
+  CairnRaftMessage* messages;
+  void* barrier;  // content of the entry that a new leader of several voters adds by itself: allocated by the core,
+                  // ours to free
+};
+
+static void forget_update(CairnRaft* raft) {
+  free(raft->entries);
+  free(raft->messages);
+  raft_free(raft->barrier);
+  raft->entries = NULL;
+  raft->messages = NULL;
+  raft->barrier = NULL;
+}
+
+CairnRaft* cairn_raft_new(uint64_t id, const char* address, unsigned seed, unsigned election_ms, unsigned heartbeat_ms,
+                          uint16_t capacity_threshold_kib) {
+  // raft_init() leaves what belongs to its own I/O backends as it is: start from zeros.
+  CairnRaft* raft = calloc(1, sizeof *raft);
+  if (raft == NULL) return NULL;
+  if (raft_init(&raft->core, NULL, NULL, id, address) != 0) {
+    free(raft);
+    return NULL;
+  }
+  raft->core.tracer = NULL;  // it would format a line for each step into a static buffer
+  raft_seed(&raft->core, seed);
+  raft_set_election_timeout(&raft->core, election_ms);
+  raft_set_heartbeat_timeout(&raft->core, heartbeat_ms);
+  raft_set_pre_vote(&raft->core, true);
+  raft_set_capacity_threshold(&raft->core, capacity_threshold_kib);
+  raft->capacity_kib = UINT16_MAX;
+  return raft;
+}
+
+void cairn_raft_free(CairnRaft* raft) {
+  if (raft == NULL) return;
+  forget_update(raft);
+  raft_close(&raft->core, NULL);
+  free(raft);
+}
+
+static void convert_message(const struct raft_message* in, CairnRaftMessage* out) {
+  memset(out, 0, sizeof *out);
+  out->type = (int)in->type;
+  out->to = in->server_id;
+  out->to_address = in->server_address;
+  switch (in->type) {
+    case RAFT_APPEND_ENTRIES:
+      out->term = in->append_entries.term;
+      out->index = in->append_entries.prev_log_index;
+      out->log_term = in->append_entries.prev_log_term;
+      out->commit = in->append_entries.leader_commit;
+      out->n_entries = in->append_entries.n_entries;
+      break;
+    case RAFT_APPEND_ENTRIES_RESULT:
+      out->term = in->append_entries_result.term;
+      out->rejected = in->append_entries_result.rejected;
+      out->index = in->append_entries_result.last_log_index;
+      out->features = in->append_entries_result.features;
+      out->capacity_kib = in->append_entries_result.capacity;
+      break;
+    case RAFT_REQUEST_VOTE:
+      out->term = in->request_vote.term;
+      out->index = in->request_vote.last_log_index;
+      out->log_term = in->request_vote.last_log_term;
+      out->disrupt_leader = in->request_vote.disrupt_leader;
+      out->pre_vote = in->request_vote.pre_vote;
+      break;
+    case RAFT_REQUEST_VOTE_RESULT:
+      out->term = in->request_vote_result.term;
+      out->vote_granted = in->request_vote_result.vote_granted;
+      out->pre_vote = in->request_vote_result.pre_vote;
+      out->features = in->request_vote_result.features;
+      out->capacity_kib = in->request_vote_result.capacity;
+      break;
+    case RAFT_INSTALL_SNAPSHOT:
+      out->term = in->install_snapshot.term;
+      out->index = in->install_snapshot.last_index;
+      out->log_term = in->install_snapshot.last_term;
+      break;
+    case RAFT_TIMEOUT_NOW:
+      out->term = in->timeout_now.term;
+      out->index = in->timeout_now.last_log_index;
+      out->log_term = in->timeout_now.last_log_term;
+      break;
+  }
+}
+
+static int step(CairnRaft* raft, uint64_t now_ms, struct raft_event* event, CairnRaftUpdate* update) {
+  forget_update(raft);
+  memset(update, 0, sizeof *update);
+  struct raft_update core_update;
+  memset(&core_update, 0, sizeof core_update);
+  event->time = now_ms;
+  event->capacity = raft->capacity_kib;
+  int status = raft_step(&raft->core, event, &core_update);
+  if (status != 0) return status;
+
+  unsigned flags = core_update.flags;
+  update->term_or_vote_changed = (flags & ((RAFT_UPDATE_CURRENT_TERM) | (RAFT_UPDATE_VOTED_FOR))) != 0;
+  update->state_changed = (flags & (RAFT_UPDATE_STATE)) != 0;
+  update->commit_changed = (flags & (RAFT_UPDATE_COMMIT_INDEX)) != 0;
+  if ((flags & (RAFT_UPDATE_ENTRIES)) != 0 && core_update.entries.n > 0) {
+    unsigned n = core_update.entries.n;
+    raft->entries = calloc(n, sizeof *raft->entries);
+    if (raft->entries == NULL) return RAFT_NOMEM;
+    for (unsigned i = 0; i < n; i++) {
+      const struct raft_entry* entry = &core_update.entries.batch[i];
+      raft->entries[i].term = entry->term;
+      raft->entries[i].type = (int)entry->type;
+      raft->entries[i].data = entry->buf.base;
+      raft->entries[i].size = entry->buf.len;
+      if (entry->type == RAFT_BARRIER) raft->barrier = entry->batch;
+    }
+    update->entries_index = core_update.entries.index;
+    update->entries = raft->entries;
+    update->n_entries = n;
+  }
+  if ((flags & (RAFT_UPDATE_MESSAGES)) != 0 && core_update.messages.n > 0) {
+    unsigned n = core_update.messages.n;
+    raft->messages = calloc(n, sizeof *raft->messages);
+    if (raft->messages == NULL) return RAFT_NOMEM;
+    for (unsigned i = 0; i < n; i++)
+      convert_message(&core_update.messages.batch[i], &raft->messages[i]);
+    update->messages = raft->messages;
+    update->n_messages = n;
+  }
+  return 0;
+}
+
+static struct raft_buffer buffer_of(const void* data, size_t size) {
+  struct raft_buffer buffer = {(void*)data, size};  // the core only reads it
+  return buffer;
+}
+
+static int fill_metadata(const CairnRaftSnapshot* in, struct raft_snapshot_metadata* out) {
+  memset(out, 0, sizeof *out);
+  out->index = in->index;
+  out->term = in->term;
+  out->configuration_index = in->configuration_index;
+  struct raft_buffer encoded = buffer_of(in->configuration, in->configuration_size);
+  return raft_configuration_decode(&encoded, &out->configuration);
+}
+
+int cairn_raft_start(CairnRaft* raft, uint64_t now_ms, uint64_t term, uint64_t voted_for,
+                     const CairnRaftSnapshot* snapshot, uint64_t start_index, const CairnRaftEntry* entries,
+                     unsigned n_entries, CairnRaftUpdate* update) {
+  struct raft_snapshot_metadata metadata;
+  struct raft_entry* core_entries = calloc(n_entries > 0 ? n_entries : 1, sizeof *core_entries);
+  if (core_entries == NULL) return RAFT_NOMEM;
+  for (unsigned i = 0; i < n_entries; i++) {
+    core_entries[i].term = entries[i].term;
+    core_entries[i].type = (enum raft_entry_type)entries[i].type;
+    core_entries[i].buf = buffer_of(entries[i].data, entries[i].size);
+  }
+  struct raft_event event;
+  memset(&event, 0, sizeof event);
+  event.type = RAFT_START;
+  event.start.term = term;
+  event.start.voted_for = voted_for;
+  event.start.start_index = start_index;
+  event.start.entries = core_entries;
+  event.start.n_entries = n_entries;
+  int status = 0;
+  if (snapshot != NULL) {
+    status = fill_metadata(snapshot, &metadata);
+    event.start.metadata = &metadata;
+  }
+  // The core keeps the snapshot's configuration.
+  if (status == 0) status = step(raft, now_ms, &event, update);
+  // When starting fails (no memory) it has freed the entries.
+  if (status == 0) free(core_entries);
+  return status;
+}
+
+int cairn_raft_timeout(CairnRaft* raft, uint64_t now_ms, CairnRaftUpdate* update) {
+  struct raft_event event;
+  memset(&event, 0, sizeof event);
+  event.type = RAFT_TIMEOUT;
+  return step(raft, now_ms, &event, update);
+}
+
+int cairn_raft_submit(CairnRaft* raft, uint64_t now_ms, const CairnRaftEntry* entry, CairnRaftUpdate* update) {
+  struct raft_entry core_entry;
+  memset(&core_entry, 0, sizeof core_entry);
+  core_entry.term = entry->term;
+  core_entry.type = (enum raft_entry_type)entry->type;
+  core_entry.buf = buffer_of(entry->data, entry->size);
+  // Only looked at to see that there is one: whose memory it is, is our own affair.
+  core_entry.batch = core_entry.buf.base;
+  struct raft_event event;
+  memset(&event, 0, sizeof event);
+  event.type = RAFT_SUBMIT;
+  event.submit.entries = &core_entry;
+  event.submit.n = 1;
+  return step(raft, now_ms, &event, update);
+}
+
+int cairn_raft_persisted(CairnRaft* raft, uint64_t now_ms, uint64_t index, CairnRaftUpdate* update) {
+  struct raft_event event;
+  memset(&event, 0, sizeof event);
+  event.type = RAFT_PERSISTED_ENTRIES;
+  event.persisted_entries.index = index;
+  return step(raft, now_ms, &event, update);
+}
+
+int cairn_raft_configured(CairnRaft* raft, uint64_t now_ms, uint64_t index, const void* configuration, size_t size,
+                          CairnRaftUpdate* update) {
+  struct raft_event event;
+  memset(&event, 0, sizeof event);
+  event.type = RAFT_CONFIGURATION;
+  event.configuration.index = index;
+  struct raft_buffer encoded = buffer_of(configuration, size);
+  int status = raft_configuration_decode(&encoded, &event.configuration.conf);
+  if (status != 0) return status;
+  return step(raft, now_ms, &event, update);  // keeps or frees the configuration
+}
+
+int cairn_raft_snapshot_taken(CairnRaft* raft, uint64_t now_ms, const CairnRaftSnapshot* snapshot, unsigned trailing,
+                              CairnRaftUpdate* update) {
+  struct raft_event event;
+  memset(&event, 0, sizeof event);
+  event.type = RAFT_SNAPSHOT;
+  event.snapshot.trailing = trailing;
+  int status = fill_metadata(snapshot, &event.snapshot.metadata);
+  if (status != 0) return status;
+  return step(raft, now_ms, &event, update);  // keeps or frees the configuration
+}
+
+void cairn_raft_set_capacity(CairnRaft* raft, uint16_t capacity_kib) {
+  raft->capacity_kib = capacity_kib;
+}
+
+int cairn_raft_state(const CairnRaft* raft) {
+  return raft->core.state;
+}
+uint64_t cairn_raft_term(const CairnRaft* raft) {
+  return raft_current_term(&raft->core);
+}
+uint64_t cairn_raft_voted_for(const CairnRaft* raft) {
+  return raft_voted_for(&raft->core);
+}
+uint64_t cairn_raft_commit_index(const CairnRaft* raft) {
+  return raft_commit_index(&raft->core);
+}
+
+uint64_t cairn_raft_last_index(const CairnRaft* raft) {
+  return raft_last_index((struct raft*)&raft->core);  // reads only
+}
+
+uint64_t cairn_raft_next_timeout_ms(const CairnRaft* raft) {
+  return raft_timeout(&raft->core);
+}
+
+uint64_t cairn_raft_leader(const CairnRaft* raft, const char** address) {
+  raft_id id = 0;
+  raft_leader((struct raft*)&raft->core, &id, address);  // reads only
+  if (id == 0 || *address == NULL) *address = "";
+  return id;
+}
+
+static void count_voters(const struct raft_configuration* configuration, uint64_t id, unsigned* n_voters,
+                         bool* is_voter) {
+  *n_voters = 0;
+  *is_voter = false;
+  for (unsigned i = 0; i < configuration->n; i++) {
+    if (configuration->servers[i].role != RAFT_VOTER) continue;
+    *n_voters += 1;
+    if (configuration->servers[i].id == id) *is_voter = true;
+  }
+}
+
+bool cairn_raft_is_sole_voter(const CairnRaft* raft, uint64_t id) {
+  unsigned n_voters;
+  bool is_voter;
+  count_voters(&raft->core.configuration, id, &n_voters, &is_voter);
+  return n_voters == 1 && is_voter;
+}
+
+const char* cairn_raft_error(CairnRaft* raft, int code) {
+  const char* text = raft_errmsg(&raft->core);
+  return text[0] != '\0' ? text : raft_strerror(code);
+}
+
+int cairn_raft_encode_configuration(const CairnRaftMember* members, unsigned n_members, void** data, size_t* size) {
+  struct raft_configuration configuration;
+  raft_configuration_init(&configuration);
+  int status = 0;
+  for (unsigned i = 0; i < n_members && status == 0; i++) {
+    status = raft_configuration_add(&configuration, members[i].id, members[i].address, members[i].role);
+  }
+  struct raft_buffer encoded = {NULL, 0};
+  if (status == 0) status = raft_configuration_encode(&configuration, &encoded);
+  raft_configuration_close(&configuration);
+  if (status != 0) return status;
+  *data = malloc(encoded.len);
+  if (*data == NULL) status = RAFT_NOMEM;
+  if (status == 0) memcpy(*data, encoded.base, encoded.len);
+  *size = encoded.len;
+  raft_free(encoded.base);
+  return status;
+}
+
+int cairn_raft_inspect_configuration(const void* data, size_t size, uint64_t id, unsigned* n_voters, bool* is_voter) {
+  struct raft_configuration configuration;
+  struct raft_buffer encoded = buffer_of(data, size);
+  int status = raft_configuration_decode(&encoded, &configuration);
+  if (status != 0) return status;
+  count_voters(&configuration, id, n_voters, is_voter);
+  raft_configuration_close(&configuration);
+  return 0;
+}
