@@ -138,8 +138,11 @@ struct AddGarbage {
 // The order has been carried out, or is called off.
 struct RemoveGarbage { ServerId server; std::vector<ChunkId> chunks; };
 
+// The session no longer has these inodes open: if they are orphans it lets go of them. The leader proposes it when a client closes files.
+struct CloseInodes { SessionId session; std::vector<InodeId> inodes; };
+
 using Command = std::variant<SessionMutation, MakeCluster, RotateKeys, Tick, OpenSession, RenewSessions, EndSession, RegisterServer, RemoveServer,
-                             BeginRaise, FinishRaise, AbandonRaise, SealChunk, SetReplicas, MarkReplica, MarkReplicas, AddGarbage, RemoveGarbage>;
+                             BeginRaise, FinishRaise, AbandonRaise, SealChunk, SetReplicas, MarkReplica, MarkReplicas, AddGarbage, RemoveGarbage, CloseInodes>;
 
 struct LogEntry {
   LogContext context;

@@ -9,4 +9,10 @@ Result<MutationReply> apply_op(OpContext& op, const ReleaseOrphansOp& release) {
   return MutationReply{};
 }
 
+Reply apply_command(Transaction& tx, const CloseInodes& close) {
+  for (InodeId inode : close.inodes)
+    release_orphan(tx, close.session, inode);
+  return ReplyBody(EmptyReply{});
+}
+
 }  // namespace cairn
