@@ -5,7 +5,10 @@
 #include <leveldb/filter_policy.h>
 #include <leveldb/write_batch.h>
 #include <mutex>
+#include <shared_mutex>
 
+#include "common/base/check.h"
+#include "common/base/log.h"
 #include "common/kv/folder.h"
 #include "common/kv/leveldb_env.h"
 #include "common/kv/leveldb_log.h"
@@ -28,7 +31,8 @@ leveldb::ReadOptions read_options() {
 
 class LevelDbIterator : public KvIterator {
  public:
-  explicit LevelDbIterator(leveldb::Iterator* iterator) : iterator_(iterator) {}
+  explicit LevelDbIterator(std::shared_ptr<leveldb::DB> db)
+      : db_(std::move(db)), iterator_(db_->NewIterator(read_options())) {}
   void seek(std::string_view key) override { iterator_->Seek(slice_of(key)); }
   bool valid() const override { return iterator_->Valid(); }
   void next() override { iterator_->Next(); }
@@ -41,7 +45,23 @@ class LevelDbIterator : public KvIterator {
   }
 
  private:
-  std::unique_ptr<leveldb::Iterator> iterator_;
+  const std::shared_ptr<leveldb::DB> db_;  // the store opens LevelDB anew only when nobody else holds it
+  const std::unique_ptr<leveldb::Iterator> iterator_;
+};
+
+// When LevelDB could not be opened anew.
+class FailedIterator : public KvIterator {
+ public:
+  explicit FailedIterator(Error error) : error_(std::move(error)) {}
+  void seek(std::string_view) override {}
+  bool valid() const override { return false; }
+  void next() override { CHECK(false); }
+  std::string_view key() const override { return {}; }
+  std::string_view value() const override { return {}; }
+  Result<void> status() const override { return error_; }
+
+ private:
+  const Error error_;
 };
 
 // The most that LevelDB's log takes for a batch of `bytes`: a header a fragment, a fragment a block, and the rest of
@@ -76,18 +96,81 @@ Result<void> assemble(Disk& disk, const std::string& from, const std::string& to
 
 // Members are destroyed from the last to the first: the DB before everything that it uses.
 struct LevelDbStore::Impl {
-  Impl(Disk& disk_in, std::string folder_in, uint64_t log_fill_bytes)
-      : disk(disk_in), folder(std::move(folder_in)), env(disk, folder, log_fill_bytes) {}
+  Impl(Disk& disk_in, std::string folder_in, const LevelDbOptions& options)
+      : disk(disk_in),
+        folder(std::move(folder_in)),
+        reopen_bytes(3 * options.write_buffer_bytes + 2 * options.table_bytes),
+        env(disk, folder, options.log_fill_bytes),
+        logger(make_leveldb_logger(folder)),
+        cache(leveldb::NewLRUCache(options.block_cache_bytes)) {
+    if (options.bloom_bits_per_key > 0) filter.reset(leveldb::NewBloomFilterPolicy(options.bloom_bits_per_key));
+    leveldb_options.create_if_missing = true;
+    leveldb_options.paranoid_checks = true;
+    leveldb_options.env = &env;
+    leveldb_options.info_log = logger.get();
+    leveldb_options.write_buffer_size = options.write_buffer_bytes;
+    leveldb_options.max_open_files = options.open_files_max;
+    leveldb_options.block_cache = cache.get();
+    leveldb_options.block_size = options.block_bytes;
+    leveldb_options.max_file_size = options.table_bytes;
+    leveldb_options.compression = options.compress ? leveldb::kSnappyCompression : leveldb::kNoCompression;
+    leveldb_options.filter_policy = filter.get();
+  }
+
+  Result<void> open_db() {
+    {
+      // Tails are cut under the lock, which LevelDB then takes itself.
+      Result<std::unique_ptr<FolderLock>> lock = disk.lock_folder(folder);
+      if (!lock) return lock.error();
+      Result<void> cut = cut_torn_tails(disk, folder);
+      if (!cut) return cut;
+    }
+    leveldb::DB* opened = nullptr;
+    leveldb::Status status = leveldb::DB::Open(leveldb_options, folder, &opened);
+    if (!status.ok()) return to_error(status).in("opening " + folder);
+    std::unique_lock lock(db_mutex);
+    db.reset(opened);
+    return {};
+  }
+
+  // LevelDB stops writing for good when one of its own files finds the disk full. Once there is space again it is
+  // opened anew, which is what a restart of the process would do. Under write_mutex.
+  Result<void> recover_from_full_disk() {
+    Result<DiskSpace> space = disk.space(folder);
+    if (!space) return space.error();
+    if (space->free_bytes < reopen_bytes) return Error(ErrorCode::kNoSpace, folder);
+    {
+      std::unique_lock lock(db_mutex);
+      // Copies are made under db_mutex only: if this is the only one, nobody reads.
+      if (db && db.use_count() > 1) return Error(ErrorCode::kNoSpace, folder + ": in use while it recovers");
+      db.reset();
+    }
+    Result<void> opened = open_db();
+    if (!opened) return opened;
+    disk_was_full = false;
+    log_info("kv.recovered_from_full_disk", "folder={}", quoted(folder));
+    return {};
+  }
+
+  Result<std::shared_ptr<leveldb::DB>> current() {
+    std::shared_lock lock(db_mutex);
+    if (!db) return Error(ErrorCode::kIo, folder + ": could not be opened anew after the disk was full");
+    return db;
+  }
 
   Disk& disk;
   const std::string folder;
+  const uint64_t reopen_bytes;  // what opening may need: tables of two write buffers, and merging to go on
   LevelDbEnv env;
-  std::unique_ptr<leveldb::Logger> logger;
-  std::unique_ptr<leveldb::Cache> cache;
+  const std::unique_ptr<leveldb::Logger> logger;
+  const std::unique_ptr<leveldb::Cache> cache;
   std::unique_ptr<const leveldb::FilterPolicy> filter;
-  std::mutex checkpoint_mutex;  // one at a time; taken before write_mutex
-  std::mutex write_mutex;       // one writer; a checkpoint is made between two writes
-  std::unique_ptr<leveldb::DB> db;
+  leveldb::Options leveldb_options;
+  std::mutex checkpoint_mutex;      // one at a time; taken before write_mutex
+  std::mutex write_mutex;           // one writer; a checkpoint is made between two writes
+  bool disk_was_full = false;       // LevelDB writes no more; under write_mutex
+  std::shared_mutex db_mutex;       // taken last
+  std::shared_ptr<leveldb::DB> db;  // shared with readers and iterators while they read
 };
 
 LevelDbStore::LevelDbStore(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -96,35 +179,9 @@ LevelDbStore::~LevelDbStore() = default;
 Result<std::unique_ptr<LevelDbStore>> LevelDbStore::open(Disk& disk, std::string folder, LevelDbOptions options) {
   Result<void> ready = make_durable_folder(disk, folder);
   if (!ready) return ready.error();
-  {
-    // Tails are cut under the lock, which LevelDB then takes itself.
-    Result<std::unique_ptr<FolderLock>> lock = disk.lock_folder(folder);
-    if (!lock) return lock.error();
-    ready = cut_torn_tails(disk, folder);
-    if (!ready) return ready.error();
-  }
-  auto impl = std::make_unique<Impl>(disk, std::move(folder), options.log_fill_bytes);
-  impl->logger = make_leveldb_logger(impl->folder);
-  impl->cache.reset(leveldb::NewLRUCache(options.block_cache_bytes));
-  if (options.bloom_bits_per_key > 0) impl->filter.reset(leveldb::NewBloomFilterPolicy(options.bloom_bits_per_key));
-
-  leveldb::Options leveldb_options;
-  leveldb_options.create_if_missing = true;
-  leveldb_options.paranoid_checks = true;
-  leveldb_options.env = &impl->env;
-  leveldb_options.info_log = impl->logger.get();
-  leveldb_options.write_buffer_size = options.write_buffer_bytes;
-  leveldb_options.max_open_files = options.open_files_max;
-  leveldb_options.block_cache = impl->cache.get();
-  leveldb_options.block_size = options.block_bytes;
-  leveldb_options.max_file_size = options.table_bytes;
-  leveldb_options.compression = options.compress ? leveldb::kSnappyCompression : leveldb::kNoCompression;
-  leveldb_options.filter_policy = impl->filter.get();
-
-  leveldb::DB* db = nullptr;
-  leveldb::Status status = leveldb::DB::Open(leveldb_options, impl->folder, &db);
-  if (!status.ok()) return to_error(status).in("opening " + impl->folder);
-  impl->db.reset(db);
+  auto impl = std::make_unique<Impl>(disk, std::move(folder), options);
+  Result<void> opened = impl->open_db();
+  if (!opened) return opened.error();
   return std::unique_ptr<LevelDbStore>(new LevelDbStore(std::move(impl)));
 }
 
@@ -145,15 +202,19 @@ Result<void> LevelDbStore::copy_checkpoint(Disk& disk, const std::string& from, 
 }
 
 Result<std::string> LevelDbStore::get(std::string_view key) const {
+  Result<std::shared_ptr<leveldb::DB>> db = impl_->current();
+  if (!db) return db.error();
   std::string value;
-  leveldb::Status status = impl_->db->Get(read_options(), slice_of(key), &value);
+  leveldb::Status status = (*db)->Get(read_options(), slice_of(key), &value);
   if (status.IsNotFound()) return Error(ErrorCode::kNotFound);
   if (!status.ok()) return to_error(status);
   return value;
 }
 
 std::unique_ptr<KvIterator> LevelDbStore::iterate() const {
-  return std::make_unique<LevelDbIterator>(impl_->db->NewIterator(read_options()));
+  Result<std::shared_ptr<leveldb::DB>> db = impl_->current();
+  if (!db) return std::make_unique<FailedIterator>(db.error());
+  return std::make_unique<LevelDbIterator>(std::move(*db));
 }
 
 Result<void> LevelDbStore::write(const WriteBatch& batch, bool sync) {
@@ -168,10 +229,18 @@ Result<void> LevelDbStore::write(const WriteBatch& batch, bool sync) {
   leveldb::WriteOptions options;
   options.sync = sync;
   std::scoped_lock lock(impl_->write_mutex);
+  if (impl_->disk_was_full) {
+    Result<void> recovered = impl_->recover_from_full_disk();
+    if (!recovered) return recovered;
+  }
   Result<void> reserved = impl_->env.reserve_log(log_bytes_max(changes.ApproximateSize()));
   if (!reserved) return reserved;
   leveldb::Status status = impl_->db->Write(options, &changes);
-  if (!status.ok()) return to_error(status);
+  if (!status.ok()) {
+    Error error = to_error(status);
+    impl_->disk_was_full = error.code == ErrorCode::kNoSpace && !impl_->env.failure();
+    return error;
+  }
   // The log before may have failed to sync while LevelDB went on to this one.
   if (std::optional<Error> failure = impl_->env.failure()) return *failure;
   return {};
