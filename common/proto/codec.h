@@ -5,9 +5,11 @@
 //   Result<LookupRequest> request = decode<LookupRequest>(bytes);
 //
 // decode() takes bytes that anybody may have sent: whatever they are, it ends with a value or with kBadMessage, in time
-// and memory that are bounded by a small multiple of their number. It checks the form (lengths, lists, enums, unions),
-// not the meaning: names, ids, offsets and rights are the receiver's matter. A value that is in bounds (limits below)
-// and encoded decodes to an equal value.
+// that is in proportion to their number. What it makes of them is bounded by the limits below: some tens of MiB from
+// the worst message of 1 MiB. It checks the form (lengths, lists, enums, unions), not the meaning: names, ids, offsets
+// and rights are the receiver's matter. A value within the limits decodes, once encoded, to an equal value; encode()
+// itself has no limits. A value that came from outside may be longer when it is encoded again (structs of an older
+// sender grow): who keeps it checks its size against kMaxMessageBytes before.
 //
 // Pure functions; any thread. The bytes may be dropped as soon as decode() has returned.
 #pragma once

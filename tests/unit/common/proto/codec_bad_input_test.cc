@@ -220,5 +220,23 @@ TEST(BadMessage, AListOfNothingTakesNoMemory) {
   expect_refused<ChunkSyncReply>(bytes);
 }
 
+// Why codec.h tells those who keep a value to check its size: this one came in half a MiB and goes out in more than
+// one.
+TEST(BadMessage, AValueOfShortStructsGrowsWhenItIsEncodedAgain) {
+  const uint64_t items = kMaxListItems;
+  std::string bytes = words({(6 + items) << 32,             // the table
+                             1ull << 32 | 1ull << 48,       // the root: one word of data, one pointer
+                             9, 1ull << 48,                 // a commit, which is nothing but a pointer
+                             1 | 7ull << 32 | items << 35,  // to a list of structs
+                             items << 2 | 1ull << 32});     // of one word each
+  bytes += std::string((items + 1) * 8, '\0');
+  Result<MetaOp> op = decode<MetaOp>(bytes);
+  ASSERT_TRUE(op.has_value()) << op.error().message();
+  EXPECT_EQ(std::get<CommitOp>(*op).chunks.size(), items);
+  const std::string again = encode(*op);
+  EXPECT_GT(again.size(), kMaxMessageBytes);
+  expect_refused<MetaOp>(again);
+}
+
 }  // namespace
 }  // namespace cairn
