@@ -8,6 +8,7 @@
 #include "common/base/check.h"
 #include "common/base/log.h"
 #include "common/base/units.h"
+#include "master/consensus/durable_folder.h"
 
 namespace cairn {
 
@@ -57,6 +58,7 @@ Result<std::unique_ptr<LogStore>> LogStore::open(Disk& disk, LogStoreOptions opt
   if (!found) return found.error();
   recovered = RecoveredLog{};
   recovered.first_index = 1;
+  store->oldest_generation_ = generations.empty() ? 1 : generations.front();
   for (size_t i = 0; i < generations.size(); ++i) {
     Result<void> read = store->recover_segment(generations[i], i + 1 == generations.size(), recovered);
     if (!read) return read.error();
@@ -69,7 +71,7 @@ Result<std::unique_ptr<LogStore>> LogStore::open(Disk& disk, LogStoreOptions opt
 }
 
 Result<void> LogStore::find_files(std::vector<uint64_t>& generations) {
-  Result<void> made = disk_.make_folder(options_.folder);
+  Result<void> made = make_durable_folder(disk_, options_.folder);
   if (!made) return made;
   Result<std::vector<std::string>> names = disk_.list(options_.folder);
   if (!names) return names.error();
@@ -179,12 +181,18 @@ Result<void> LogStore::take_record(const ReadRecord& read, Segment& segment, uin
       break;
   }
   // The first entry that is left says where the log begins.
-  if (!std::exchange(begun_, true)) {
-    recovered.first_index = record.index;
-    first_index_ = record.index;
+  if (!begun_ || (record.index < recovered.first_index && oldest_generation_ > 1)) {
+    // Or a later one with a lower index: it replaces entries of a segment that has been purged since.
+    begun_ = true;
+    recovered.first_index = first_index_ = record.index;
+    recovered.entries.clear();
+    locations_.clear();
   }
   if (record.index < recovered.first_index || record.index > recovered.first_index + recovered.entries.size()) {
-    return damaged(segment, offset, "entry " + std::to_string(record.index) + " does not follow on what is before it");
+    return damaged(segment, offset,
+                   "entry " + std::to_string(record.index) + " does not follow on what is before it (" +
+                       std::to_string(recovered.first_index) + " to " +
+                       std::to_string(recovered.first_index + recovered.entries.size() - 1) + ")");
   }
   recovered.entries.resize(record.index - recovered.first_index);
   recovered.entries.push_back({record.term, record.entry_type, static_cast<uint32_t>(record.payload.size())});
@@ -204,10 +212,14 @@ Result<void> LogStore::check_tail(Segment& segment, std::string_view bytes, bool
     found_end = at + read->size;
     at = found_end - kRecordAlignment;
   }
-  if (last && found_end > segment.end) {
-    recovered.cut_bytes += found_end - segment.end;
-    log_warning("log.tail_cut", "file={} offset={} bytes={}", segment.path, segment.end, found_end - segment.end);
-  }
+  if (!last || found_end == segment.end) return {};
+  recovered.cut_bytes += found_end - segment.end;
+  log_warning("log.tail_cut", "file={} offset={} bytes={}", segment.path, segment.end, found_end - segment.end);
+  // Intact records behind the cut would join again what is written there, if that were the same as before.
+  Buffer zeros = Buffer::zeros(found_end - segment.end);
+  Result<void> cleared = segment.file->write(segment.end, zeros.span());
+  if (cleared) cleared = segment.file->sync();
+  if (!cleared) return cleared.error().in("cutting " + segment.path);
   return {};
 }
 

@@ -122,7 +122,8 @@ class LogStore {
   std::shared_ptr<Segment> active_;  // the last of segments_
   uint64_t term_ = 0;                // the last record's; repeated at the beginning of each segment
   uint64_t voted_for_ = 0;
-  bool begun_ = false;  // open() has seen where the log begins
+  bool begun_ = false;              // open() has seen where the log begins
+  uint64_t oldest_generation_ = 1;  // that open() found
 
   mutable std::mutex mutex_;
   // Under mutex_, and so are the contents of a Segment, except for append()'s thread, which alone changes those of

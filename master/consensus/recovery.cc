@@ -7,6 +7,7 @@
 
 #include "common/base/check.h"
 #include "common/base/log.h"
+#include "master/consensus/durable_folder.h"
 #include "master/consensus/raft_core.h"
 #include "master/proto/log_entry.h"
 
@@ -19,12 +20,6 @@ constexpr uint64_t kFirstSegmentBytes =
 constexpr std::string_view kWaysOut =
     "Ways out: with other masters, remove this one from the group and add it again with an empty folder; else restore "
     "the folder from a copy";
-
-std::string parent_of(const std::string& folder) {
-  size_t slash = folder.find_last_of('/');
-  if (slash == std::string::npos) return ".";
-  return slash == 0 ? "/" : folder.substr(0, slash);
-}
 
 class Recovery {
  public:
@@ -269,7 +264,7 @@ Result<RecoveredMaster> recover_master(Disk& disk, const ReplicatedLogOptions& o
 Result<void> initialise_master_folder(Disk& disk, const std::string& folder, ClusterId cluster, MasterId master,
                                       const std::string& address) {
   CHECK(cluster && master);
-  Result<void> made = disk.make_folder(folder);
+  Result<void> made = make_durable_folder(disk, folder);
   if (!made) return made;
   Result<std::unique_ptr<FolderLock>> lock = disk.lock_folder(folder);
   if (!lock) return lock.error().in("master folder " + folder);
@@ -301,9 +296,6 @@ Result<void> initialise_master_folder(Disk& disk, const std::string& folder, Clu
       {.type = RecordType::kEntry, .entry_type = CAIRN_RAFT_CHANGE, .index = 1, .term = 1, .payload = configuration}};
   Result<void> written = (*log)->append(first);
   if (!written) return written;
-  Result<void> synced = disk.sync_folder(folder);
-  if (synced) synced = disk.sync_folder(parent_of(folder));
-  if (!synced) return synced;
   return write_master_identity(disk, folder, MasterIdentity{.cluster = cluster, .master = master, .address = address});
 }
 

@@ -10,6 +10,7 @@
 #include "common/base/crc32c.h"
 #include "common/base/log.h"
 #include "common/base/units.h"
+#include "master/consensus/durable_folder.h"
 
 namespace cairn {
 
@@ -55,7 +56,7 @@ Result<CheckpointFile> read_through(
 
 Result<std::unique_ptr<SnapshotStore>> SnapshotStore::open(Disk& disk, std::string folder, ClusterId cluster) {
   std::unique_ptr<SnapshotStore> store(new SnapshotStore(disk, std::move(folder), cluster));
-  Result<void> made = disk.make_folder(store->folder_);
+  Result<void> made = make_durable_folder(disk, store->folder_);
   if (!made) return made.error();
   Result<std::vector<std::string>> names = disk.list(store->folder_);
   if (!names) return names.error();
