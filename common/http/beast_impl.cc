@@ -1,2 +1,0 @@
-// Beast is compiled here, once, and linked as cairn::beast.
-#include <boost/beast/src.hpp>
