@@ -24,7 +24,7 @@ Buffer pattern(size_t size) {
 }
 
 bool is_pattern(std::span<const std::byte> bytes) {
-  return std::memcmp(bytes.data(), whole_pattern().data(), bytes.size()) == 0;
+  return bytes.empty() || std::memcmp(bytes.data(), whole_pattern().data(), bytes.size()) == 0;
 }
 
 std::string frame_bytes(FrameHeader header, std::string_view message, std::string_view payload) {
