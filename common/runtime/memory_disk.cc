@@ -220,7 +220,7 @@ MemoryDisk::NodePtr MemoryDisk::make_node(bool folder) {
 }
 
 Result<void> MemoryDisk::check_working(const std::string& doing) const {
-  if (failing_) return Error(ErrorCode::kIo, doing + ": the disk has failed");
+  if (failing_ || frozen_) return Error(ErrorCode::kIo, doing + ": the disk has failed");
   return {};
 }
 
@@ -568,6 +568,11 @@ void MemoryDisk::heal() {
 bool MemoryDisk::failing() const {
   std::lock_guard lock(mutex_);
   return failing_;
+}
+
+void MemoryDisk::set_frozen(bool frozen) {
+  std::lock_guard lock(mutex_);
+  frozen_ = frozen;
 }
 
 void MemoryDisk::set_capacity(uint64_t capacity_bytes) {

@@ -70,6 +70,10 @@ class MemoryDisk final : public Disk {
   void heal();
   bool failing() const;
 
+  // While it is frozen every operation fails with kIo and counts as nothing: the simulator destroys a crashed program
+  // on a frozen disk, so that destructors cannot write what a killed process would not have written.
+  void set_frozen(bool frozen);
+
   void set_capacity(uint64_t capacity_bytes);
   // read_cached() answers kAgain from now on (or no longer).
   void set_nothing_cached(bool nothing_cached);
@@ -119,6 +123,7 @@ class MemoryDisk final : public Disk {
   std::optional<uint64_t> fail_at_;  // the value of operations_ at which the disk fails
   LastOperation last_operation_ = LastOperation::kHasNoEffect;
   bool failing_ = false;
+  bool frozen_ = false;
   bool nothing_cached_ = false;
   DiskSpeed speed_;
   Duration cost_ = Duration::zero();

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "common/runtime/real_world.h"
+#include "common/runtime/sim_world.h"
 
 namespace cairn {
 
@@ -39,7 +40,32 @@ class UnixTestWorld final : public RealTestWorld {
   int next_ = 0;
 };
 
+Task<void> and_say_so(Task<void> body, bool* done) {
+  co_await std::move(body);
+  *done = true;
+}
+
+class SimTestWorld final : public TestWorld {
+ public:
+  SimTestWorld() { node_.start(); }
+  World& world() override { return node_; }
+  void run(Task<void> body) override {
+    bool done = false;
+    node_.spawn(and_say_so(std::move(body), &done));
+    EXPECT_TRUE(simulator_.run_until([&done] { return done; }, 600s));
+  }
+  std::string listen_address() override { return "tcp:node:0"; }
+
+ private:
+  Simulator simulator_{1};
+  SimNode& node_ = simulator_.add_node("node");
+};
+
 }  // namespace
+
+std::unique_ptr<TestWorld> make_sim_test_world() {
+  return std::make_unique<SimTestWorld>();
+}
 
 std::unique_ptr<TestWorld> make_unix_test_world() {
   return std::make_unique<UnixTestWorld>();

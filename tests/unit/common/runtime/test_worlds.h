@@ -22,5 +22,6 @@ class TestWorld {
 
 std::unique_ptr<TestWorld> make_real_test_world();  // TCP
 std::unique_ptr<TestWorld> make_unix_test_world();  // the same with Unix sockets
+std::unique_ptr<TestWorld> make_sim_test_world();   // one simulated node, which talks to itself
 
 }  // namespace cairn
