@@ -88,9 +88,9 @@ Task<Result<void>> ClientCore::greet(ConnectionPtr connection, TimePoint deadlin
 }
 
 Task<Result<Hello>> ClientCore::receive_hello(ConnectionPtr connection) {
-  Result<FrameHeader> header = co_await receive_header(connection);
+  Result<FrameHeader> header = co_await connection->in.receive_header();
   if (!header) co_return header.error();
-  Result<std::string> message = co_await receive_message(connection, *header);
+  Result<std::string> message = co_await connection->in.receive_message(*header);
   if (!message) co_return message.error();
   if (header->kind == FrameKind::kError || header->kind == FrameKind::kGoodbye) co_return decode_error(*message);
   if (header->kind != FrameKind::kHello) co_return Error(ErrorCode::kBadMessage, "the first frame is not a hello");
@@ -142,33 +142,21 @@ void ClientCore::lose(Connection& connection, const Error& why) {
 
 // ---- what arrives
 
-Task<Result<FrameHeader>> ClientCore::receive_header(ConnectionPtr connection) {
-  while (!connection->in.has_header()) {
-    Result<size_t> count = co_await connection->stream->read_some(connection->in.space());
-    if (!count) co_return count.error();
-    connection->in.filled(*count);
-  }
-  co_return connection->in.take_header();
-}
-
-Task<Result<std::string>> ClientCore::receive_message(ConnectionPtr connection, FrameHeader header) {
-  std::string message(header.message_bytes, '\0');
-  std::span<std::byte> whole = std::as_writable_bytes(std::span(message));
-  std::span<std::byte> rest = whole.subspan(connection->in.take(whole));
-  if (!rest.empty()) {
-    Result<void> read = co_await connection->stream->read_exact(rest);
-    if (!read) co_return read.error();
-  }
-  Result<void> sound = check_message(header, message);
-  if (!sound) co_return sound.error();
-  co_return message;
-}
-
 Task<Error> ClientCore::receive(ConnectionPtr connection) {
+  FrameReader& in = connection->in;
   for (;;) {
-    Result<FrameHeader> header = co_await receive_header(connection);
+    while (!in.has_header()) {
+      Result<void> more = co_await in.receive_more();
+      if (!more) co_return more.error();
+    }
+    Result<FrameHeader> header = in.take_header();
     if (!header) co_return header.error();
-    Result<std::string> message = co_await receive_message(connection, *header);
+    Result<std::string> message = std::string();
+    if (in.has_message(*header)) {
+      message = in.take_message(*header);
+    } else {
+      message = co_await in.receive_message(*header);
+    }
     if (!message) co_return message.error();
     metrics_.received_bytes.add(static_cast<double>(kFrameHeaderBytes + header->message_bytes + header->payload_bytes));
     if (header->kind == FrameKind::kGoodbye) co_return decode_error(*message);
@@ -192,33 +180,27 @@ Task<Result<void>> ClientCore::receive_payload(ConnectionPtr connection, FrameHe
   PendingCall* call = find(header.request_id);
   if (!call) {
     // Its deadline has passed: nobody wants the bytes, and nothing is kept of them.
-    Result<void> skipped = co_await skip(connection, header.payload_bytes);
+    Result<void> skipped = co_await connection->in.skip(header.payload_bytes);
     co_return skipped;
   }
   if (call->options.receive_into.size() == header.payload_bytes) {
     Result<void> received = co_await receive_in_place(connection, header, std::move(message));
     co_return received;
   }
-  Buffer payload = Buffer::allocate(header.payload_bytes);
-  std::span<std::byte> whole = payload.mutable_span();
-  std::span<std::byte> rest = whole.subspan(connection->in.take(whole));
-  if (!rest.empty()) {
-    Result<void> read = co_await connection->stream->read_exact(rest);
-    if (!read) co_return read.error();
-  }
+  Result<Buffer> payload = co_await connection->in.receive_payload(header);
+  if (!payload) co_return payload.error();
   call = find(header.request_id);  // it may have ended meanwhile
-  if (call) finish(*call, RpcMessage{.message = std::move(message), .payload = {std::move(payload)}});
+  if (call) finish(*call, RpcMessage{.message = std::move(message), .payload = {std::move(*payload)}});
   co_return Result<void>();
 }
 
 Task<Result<void>> ClientCore::receive_in_place(ConnectionPtr connection, FrameHeader header, std::string message) {
   PendingCall* call = find(header.request_id);
   std::span<std::byte> rest = call->options.receive_into;
-  rest = rest.subspan(connection->in.take(rest));
   while (!rest.empty()) {
     // From here on the call cannot return while the read is under way: see expire() and withdraw().
     call->state = PendingCall::State::kReceiving;
-    Result<size_t> count = co_await connection->stream->read_some(rest);
+    Result<size_t> count = co_await connection->in.receive_some(rest);
     call = find(header.request_id);
     if (!count) co_return count.error();
     if (!call) co_return Error(ErrorCode::kCancelled);  // withdrawn, and the connection closed by that
@@ -226,23 +208,11 @@ Task<Result<void>> ClientCore::receive_in_place(ConnectionPtr connection, FrameH
     rest = rest.subspan(*count);
     if (call->overdue && !rest.empty()) {
       finish(*call, late(*call));
-      Result<void> skipped = co_await skip(connection, rest.size());
+      Result<void> skipped = co_await connection->in.skip(rest.size());
       co_return skipped;
     }
   }
   finish(*call, RpcMessage{.message = std::move(message), .payload = {}, .in_place = true});
-  co_return Result<void>();
-}
-
-Task<Result<void>> ClientCore::skip(ConnectionPtr connection, size_t bytes) {
-  while (bytes != 0) {
-    if (connection->in.size() == 0) {
-      Result<size_t> count = co_await connection->stream->read_some(connection->in.space());
-      if (!count) co_return count.error();
-      connection->in.filled(*count);
-    }
-    bytes -= connection->in.skip(bytes);
-  }
   co_return Result<void>();
 }
 

@@ -13,6 +13,13 @@ namespace {
 double seconds(Duration duration) {
   return std::chrono::duration<double>(duration).count();
 }
+
+uint32_t milliseconds_left(TimePoint deadline, TimePoint now) {
+  if (deadline == kNever) return kNoDeadlineMs;
+  auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - now).count();
+  // At least one, as 0 is none; the server's clock decides then.
+  return static_cast<uint32_t>(std::clamp<int64_t>(left, 1, kNoDeadlineMs - 1));
+}
 }  // namespace
 
 PendingCall::PendingCall(std::shared_ptr<ClientCore> core_in, MethodId method_in, RpcMessage request_in,
@@ -76,7 +83,7 @@ void ClientCore::submit(PendingCall& call) {
     arm_timer();
   }
   if (ready_ && waiting_.empty() && has_room_for(call)) {
-    send(call);
+    send(call, now);
     return;
   }
   call.state = PendingCall::State::kWaiting;
@@ -94,20 +101,13 @@ bool ClientCore::has_room_for(const PendingCall& call) const {
   return in_flight_bytes_ == 0 || in_flight_bytes_ + call.bytes <= options_.memory_in_flight_bytes;
 }
 
-uint32_t ClientCore::milliseconds_left(const PendingCall& call) const {
-  if (call.options.deadline == kNever) return kNoDeadlineMs;
-  auto left = std::chrono::ceil<std::chrono::milliseconds>(call.options.deadline - world_.clock().now()).count();
-  // At least one, as 0 is none; the server's clock decides then.
-  return static_cast<uint32_t>(std::clamp<int64_t>(left, 1, kNoDeadlineMs - 1));
-}
-
-void ClientCore::send(PendingCall& call) {
+void ClientCore::send(PendingCall& call, TimePoint now) {
   size_t hint = std::max<size_t>(call.options.answer_bytes_hint, call.options.receive_into.size());
   FrameHeader header{.kind = FrameKind::kRequest,
                      .method = call.method,
                      .request_id = call.id,
                      .trace_id = call.options.trace_id,
-                     .deadline_ms = milliseconds_left(call),
+                     .deadline_ms = milliseconds_left(call.options.deadline, now),
                      .answer_bytes = static_cast<uint32_t>(std::min<size_t>(hint, kMaxPayloadBytes))};
   call.state = PendingCall::State::kSent;
   in_flight_bytes_ += call.bytes;
@@ -120,7 +120,7 @@ void ClientCore::pump() {
   while (ready_ && !waiting_.empty() && has_room_for(*waiting_.front())) {
     PendingCall& call = *waiting_.front();
     waiting_.pop_front();
-    send(call);
+    send(call, world_.clock().now());
   }
 }
 

@@ -13,7 +13,7 @@
 
 #include "common/base/random.h"
 #include "common/rpc/deadline_queue.h"
-#include "common/rpc/frame_buffer.h"
+#include "common/rpc/frame_reader.h"
 #include "common/rpc/frame_writer.h"
 #include "common/rpc/rpc.h"
 #include "common/rpc/rpc_metrics.h"
@@ -81,9 +81,9 @@ class ClientCore : public std::enable_shared_from_this<ClientCore> {
   // Shared by the tasks that read and write it, and by connection_ while it is the current one.
   struct Connection {
     Connection(Executor& executor, std::unique_ptr<Stream> stream_in)
-        : stream(std::move(stream_in)), out(executor, *stream), writer_ended(executor) {}
+        : stream(std::move(stream_in)), in(*stream), out(executor, *stream), writer_ended(executor) {}
     std::unique_ptr<Stream> stream;
-    FrameBuffer in;
+    FrameReader in;
     FrameWriter out;
     Condition writer_ended;
     bool writing = true;
@@ -110,15 +110,12 @@ class ClientCore : public std::enable_shared_from_this<ClientCore> {
 
   // ---- receiving (client_connect.cc)
   Task<Error> receive(ConnectionPtr connection);
-  Task<Result<FrameHeader>> receive_header(ConnectionPtr connection);
-  Task<Result<std::string>> receive_message(ConnectionPtr connection, FrameHeader header);
   Task<Result<void>> receive_payload(ConnectionPtr connection, FrameHeader header, std::string message);
   Task<Result<void>> receive_in_place(ConnectionPtr connection, FrameHeader header, std::string message);
-  Task<Result<void>> skip(ConnectionPtr connection, size_t bytes);
 
   // ---- calls (client_core.cc)
   PendingCall* find(uint64_t id) const;
-  void send(PendingCall& call);
+  void send(PendingCall& call, TimePoint now);
   bool has_room_for(const PendingCall& call) const;
   // Sends what waits, as far as there is room.
   void pump();
@@ -132,7 +129,6 @@ class ClientCore : public std::enable_shared_from_this<ClientCore> {
   void timer_fired();
   void expire(PendingCall& call);
   Error late(const PendingCall& call) const;
-  uint32_t milliseconds_left(const PendingCall& call) const;
 
   World& world_;
   Address address_;

@@ -50,9 +50,17 @@ struct RpcServer::Impl {
   Task<Result<void>> greet(ConnectionPtr connection);
   // Ends with the reason why nothing more will be read.
   Task<Error> read_requests(ConnectionPtr connection);
-  Task<void> run(ConnectionPtr connection, FrameHeader header, const Method* method, RpcRequest request);
-  void answer(ServerConnection& connection, const FrameHeader& header, const Method* method, Result<RpcMessage> result);
-  TimePoint deadline_of(const FrameHeader& header);
+  // One request, while its handler runs.
+  struct Handling {
+    FrameHeader header;
+    const Method* method = nullptr;  // null: unknown
+    uint64_t charge = 0;
+    TimePoint arrival;
+    bool overdue = false;  // it waited for room until its deadline
+  };
+  Task<void> run(ConnectionPtr connection, Handling handling, RpcRequest request);
+  void answer(ServerConnection& connection, const Handling& handling, Result<RpcMessage> result);
+  static TimePoint deadline_of(const FrameHeader& header, TimePoint arrival);
 
   World& world;
   RpcServerOptions options;
@@ -139,20 +147,34 @@ Task<Result<void>> RpcServer::Impl::greet(ConnectionPtr connection) {
 }
 
 Task<Error> RpcServer::Impl::read_requests(ConnectionPtr connection) {
+  FrameReader& in = connection->in();
   for (;;) {
-    Result<FrameHeader> header = co_await connection->receive_header();
+    while (!in.has_header()) {
+      Result<void> more = co_await in.receive_more();
+      if (!more) co_return more.error();
+    }
+    Result<FrameHeader> header = in.take_header();
     if (!header) co_return header.error();
     if (header->kind != FrameKind::kRequest && header->kind != FrameKind::kGoodbye)
       co_return Error(ErrorCode::kBadMessage,
                       fmt::format("a frame of kind {} from a client", static_cast<int>(header->kind)));
 
-    TimePoint deadline = deadline_of(*header);
+    TimePoint arrival = world.clock().now();
+    TimePoint deadline = deadline_of(*header, arrival);
     uint64_t charge = ServerConnection::charge_of(*header);
-    while (!connection->closing() && !connection->has_room_for(charge, options))
+    bool waited = false;
+    while (!connection->closing() && !connection->has_room_for(charge, options)) {
+      waited = true;
       co_await connection->wait_for_room();
+    }
     if (connection->closing()) co_return Error(ErrorCode::kCancelled);
 
-    Result<std::string> message = co_await connection->receive_message(*header);
+    Result<std::string> message = std::string();
+    if (in.has_message(*header)) {
+      message = in.take_message(*header);
+    } else {
+      message = co_await in.receive_message(*header);
+    }
     if (!message) co_return message.error();
     if (header->kind == FrameKind::kGoodbye) co_return Error(ErrorCode::kUnavailable, decode_error(*message).context);
     RpcRequest request{.method = header->method,
@@ -162,43 +184,48 @@ Task<Error> RpcServer::Impl::read_requests(ConnectionPtr connection) {
                        .payload = {},
                        .connection = connection};
     if (header->payload_bytes != 0) {
-      Result<Buffer> payload = co_await connection->receive_payload(*header);
+      Result<Buffer> payload = co_await in.receive_payload(*header);
       if (!payload) co_return payload.error();
       request.payload = std::move(*payload);
     }
     if (connection->closing()) co_return Error(ErrorCode::kCancelled);
 
+    // Nobody wants the answer any more: what would be done for it is not done.
+    bool overdue = waited && deadline <= world.clock().now();
     auto method = methods.find(header->method);
     metrics.received_bytes.add(static_cast<double>(kFrameHeaderBytes + header->message_bytes + header->payload_bytes));
     connection->charge(charge);
     metrics.in_flight.add(1);
-    tasks->spawn(run(connection, *header, method == methods.end() ? nullptr : &method->second, std::move(request)));
+    Handling handling{.header = *header,
+                      .method = method == methods.end() ? nullptr : &method->second,
+                      .charge = charge,
+                      .arrival = arrival,
+                      .overdue = overdue};
+    tasks->spawn(run(connection, handling, std::move(request)));
   }
 }
 
-Task<void> RpcServer::Impl::run(ConnectionPtr connection, FrameHeader header, const Method* method,
-                                RpcRequest request) {
-  TimePoint arrival = world.clock().now();
-  Result<RpcMessage> result = Error(ErrorCode::kNotSupported, fmt::format("unknown method {}", header.method));
-  if (method && request.deadline <= arrival) {
-    // It waited for room until nobody wanted the answer any more.
+Task<void> RpcServer::Impl::run(ConnectionPtr connection, Handling handling, RpcRequest request) {
+  const Method* method = handling.method;
+  Result<RpcMessage> result = Error(ErrorCode::kNotSupported, fmt::format("unknown method {}", handling.header.method));
+  if (method && handling.overdue) {
     result = Error(ErrorCode::kTimeout, fmt::format("{} waited at the server beyond its deadline", method->name));
   } else if (method) {
     result = co_await method->handler(std::move(request));
   }
-  connection->release(ServerConnection::charge_of(header));
+  connection->release(handling.charge);
   metrics.in_flight.add(-1);
   if (method) {
     method->metrics.requests.add();
-    method->metrics.seconds.observe(seconds(world.clock().now() - arrival));
+    method->metrics.seconds.observe(seconds(world.clock().now() - handling.arrival));
     if (!result) method->metrics.errors.add();
   }
-  answer(*connection, header, method, std::move(result));
+  answer(*connection, handling, std::move(result));
 }
 
-void RpcServer::Impl::answer(ServerConnection& connection, const FrameHeader& header, const Method* method,
-                             Result<RpcMessage> result) {
+void RpcServer::Impl::answer(ServerConnection& connection, const Handling& handling, Result<RpcMessage> result) {
   if (!connection.open()) return;
+  const FrameHeader& header = handling.header;
   FrameHeader out{.kind = FrameKind::kAnswer,
                   .method = header.method,
                   .request_id = header.request_id,
@@ -207,7 +234,7 @@ void RpcServer::Impl::answer(ServerConnection& connection, const FrameHeader& he
     size_t payload_bytes = payload_size(result->payload);
     if (result->message.size() > kMaxMessageBytes || payload_bytes > kMaxPayloadBytes) {
       result = Error(ErrorCode::kTooBig, fmt::format("the answer of {} has a message of {} and a payload of {} bytes",
-                                                     method->name, result->message.size(), payload_bytes));
+                                                     handling.method->name, result->message.size(), payload_bytes));
       log_error("rpc.answer_too_big", "peer={} error={}", connection.peer(), quoted(result.error().context));
     }
   }
@@ -223,9 +250,9 @@ void RpcServer::Impl::answer(ServerConnection& connection, const FrameHeader& he
   connection.push(out, std::move(result->message), std::move(result->payload));
 }
 
-TimePoint RpcServer::Impl::deadline_of(const FrameHeader& header) {
+TimePoint RpcServer::Impl::deadline_of(const FrameHeader& header, TimePoint arrival) {
   if (header.deadline_ms == kNoDeadlineMs) return kNever;
-  return world.clock().now() + std::chrono::milliseconds(header.deadline_ms);
+  return arrival + std::chrono::milliseconds(header.deadline_ms);
 }
 
 RpcServer::RpcServer(World& world, RpcServerOptions options)

@@ -18,6 +18,7 @@ ServerConnection::ServerConnection(World& world, uint64_t id, std::unique_ptr<St
       id_(id),
       peer_(stream->peer()),
       stream_(std::move(stream)),
+      in_(*stream_),
       out_(world.executor(), *stream_),
       room_(world.executor()),
       writer_ended_(world.executor()) {
@@ -28,54 +29,17 @@ ServerConnection::~ServerConnection() {
   CHECK(linger_timer_ == 0);
 }
 
-Task<Result<FrameHeader>> ServerConnection::receive_header() {
-  while (!in_.has_header()) {
-    Result<size_t> count = co_await stream_->read_some(in_.space());
-    if (!count) {
-      // Not a word of warning in the middle of a frame: worth another name than the end between two.
-      if (in_.size() != 0) co_return Error(ErrorCode::kUnavailable, "the stream ended inside a frame");
-      co_return count.error();
-    }
-    in_.filled(*count);
-  }
-  co_return in_.take_header();
-}
-
-Task<Result<std::string>> ServerConnection::receive_message(FrameHeader header) {
-  std::string message(header.message_bytes, '\0');
-  std::span<std::byte> whole = std::as_writable_bytes(std::span(message));
-  std::span<std::byte> rest = whole.subspan(in_.take(whole));
-  if (!rest.empty()) {
-    Result<void> read = co_await stream_->read_exact(rest);
-    if (!read) co_return read.error();
-  }
-  Result<void> sound = check_message(header, message);
-  if (!sound) co_return sound.error();
-  co_return message;
-}
-
-Task<Result<Buffer>> ServerConnection::receive_payload(FrameHeader header) {
-  Buffer payload = Buffer::allocate(header.payload_bytes);
-  std::span<std::byte> whole = payload.mutable_span();
-  std::span<std::byte> rest = whole.subspan(in_.take(whole));
-  if (!rest.empty()) {
-    Result<void> read = co_await stream_->read_exact(rest);
-    if (!read) co_return read.error();
-  }
-  co_return payload;
-}
-
 Task<Result<Hello>> ServerConnection::receive_hello(TimePoint deadline) {
   bool late = false;
   ScopedTimer timer(world_.clock(), deadline, [this, &late] {
     late = true;
     close();
   });
-  Result<FrameHeader> header = co_await receive_header();
+  Result<FrameHeader> header = co_await in_.receive_header();
   if (late) co_return Error(ErrorCode::kTimeout, "no hello came");
   if (!header) co_return header.error();
   if (header->kind != FrameKind::kHello) co_return Error(ErrorCode::kBadMessage, "the first frame is not a hello");
-  Result<std::string> message = co_await receive_message(*header);
+  Result<std::string> message = co_await in_.receive_message(*header);
   if (late) co_return Error(ErrorCode::kTimeout, "no hello came");
   if (!message) co_return message.error();
   co_return decode_hello(*message);

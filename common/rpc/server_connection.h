@@ -8,7 +8,7 @@
 #include <optional>
 #include <string>
 
-#include "common/rpc/frame_buffer.h"
+#include "common/rpc/frame_reader.h"
 #include "common/rpc/frame_writer.h"
 #include "common/rpc/rpc.h"
 #include "common/runtime/sync.h"
@@ -27,11 +27,7 @@ class ServerConnection final : public RpcConnection {
 
   // Reads the other side's hello. kTimeout when it does not come by `deadline`.
   Task<Result<Hello>> receive_hello(TimePoint deadline);
-  // A frame's header; sets nothing aside yet.
-  Task<Result<FrameHeader>> receive_header();
-  // The rest of it.
-  Task<Result<std::string>> receive_message(FrameHeader header);
-  Task<Result<Buffer>> receive_payload(FrameHeader header);
+  FrameReader& in() { return in_; }
 
   // A request is charged from before its body is read until its handler is done.
   static uint64_t charge_of(const FrameHeader& header);
@@ -64,7 +60,7 @@ class ServerConnection final : public RpcConnection {
   uint64_t id_;
   std::string peer_;
   std::unique_ptr<Stream> stream_;
-  FrameBuffer in_;
+  FrameReader in_;
   FrameWriter out_;
   Condition room_;
   Condition writer_ended_;
