@@ -16,6 +16,7 @@
 #include "common/runtime/memory_disk.h"
 #include "master/namespace/keys.h"
 #include "master/namespace/machine.h"
+#include "master/namespace/record_cache.h"
 
 namespace cairn {
 
