@@ -175,9 +175,10 @@ class RpcTest : public testing::TestWithParam<WorldMaker> {
 };
 
 // One instance for each world.
-#define CAIRN_RPC_WORLDS(suite)                                                 \
-  INSTANTIATE_TEST_SUITE_P(Tcp, suite, testing::Values(make_real_test_world));  \
-  INSTANTIATE_TEST_SUITE_P(Unix, suite, testing::Values(make_unix_test_world)); \
+#define CAIRN_RPC_WORLDS(suite)                                                     \
+  INSTANTIATE_TEST_SUITE_P(Tcp, suite, testing::Values(make_real_test_world));      \
+  INSTANTIATE_TEST_SUITE_P(Unix, suite, testing::Values(make_unix_test_world));     \
+  INSTANTIATE_TEST_SUITE_P(Simulated, suite, testing::Values(make_sim_test_world)); \
   static_assert(true)
 
 }  // namespace cairn
