@@ -24,13 +24,13 @@ struct Answer {
 template <class Request>
 Task<Result<Answer<typename Method<Request>::Reply>>> typed_call(RpcClient& client, Request request,
                                                                  RpcClient::CallOptions options, Payload payload = {}) {
-  using Reply = typename Method<Request>::Reply;
+  using Body = typename Method<Request>::Reply;
   RpcMessage message{.message = encode(request), .payload = std::move(payload)};
   Result<RpcMessage> answer = co_await client.call(Method<Request>::kId, std::move(message), options);
   if (!answer) co_return answer.error();
-  Result<Reply> reply = decode<Reply>(answer->message);
+  Result<Body> reply = decode<Body>(answer->message);
   if (!reply) co_return reply.error().in("the answer to " + std::string(Method<Request>::kName));
-  co_return Answer<Reply>{std::move(*reply), std::move(answer->payload), answer->in_place};
+  co_return Answer<Body>{std::move(*reply), std::move(answer->payload), answer->in_place};
 }
 
 namespace rpc_detail {
@@ -68,8 +68,8 @@ Task<Result<RpcMessage>> run_handler(Object* object, Task<Result<Returned>> (Obj
 // payload, the deadline and the connection (its message is empty). The object must outlive the server's stop().
 template <class Request, class Object, class Returned>
 void add_handler(RpcServer& server, Object* object, Task<Result<Returned>> (Object::*function)(Request, RpcRequest)) {
-  using Reply = typename Method<Request>::Reply;
-  static_assert(std::is_same_v<Returned, Reply> || std::is_same_v<Returned, Answer<Reply>>,
+  using Body = typename Method<Request>::Reply;
+  static_assert(std::is_same_v<Returned, Body> || std::is_same_v<Returned, Answer<Body>>,
                 "the handler gives another reply than methods.h says");
   server.handle(Method<Request>::kId, std::string(Method<Request>::kName), [object, function](RpcRequest raw) {
     return rpc_detail::run_handler<Request, Object, Returned>(object, function, std::move(raw));

@@ -48,8 +48,8 @@ SharedLeases::Acquired SharedLeases::acquire(SessionId session, InodeId inode, u
   auto place = std::ranges::find(exclusive.waiters, session, &Exclusive::Waiter::session);
   bool is_free = exclusive.holder == session || exclusive.until_ms <= now_ms;
   bool is_next = exclusive.waiters.empty() || exclusive.waiters.front().session == session;
-  bool others_wait = std::ranges::any_of(
-      exclusive.waiters, [&](const Exclusive::Waiter& waiter) { return waiter.session != session; });
+  bool others_wait = std::ranges::any_of(exclusive.waiters,
+                                         [&](const Exclusive::Waiter& waiter) { return waiter.session != session; });
   bool still_theirs = exclusive.holder == session && exclusive.until_ms > now_ms && !others_wait;
   if (now_ms >= not_before_ms_ && is_free && (is_next || still_theirs)) {
     if (place != exclusive.waiters.end()) exclusive.waiters.erase(place);
@@ -70,8 +70,8 @@ std::optional<Lease> SharedLeases::renew(SessionId session, InodeId inode, uint6
   if (found == exclusive_.end()) return acquire(session, inode, now_ms).lease;
   Exclusive& exclusive = found->second;
   drop_silent_waiters(exclusive, now_ms);
-  bool others_wait = std::ranges::any_of(
-      exclusive.waiters, [&](const Exclusive::Waiter& waiter) { return waiter.session != session; });
+  bool others_wait = std::ranges::any_of(exclusive.waiters,
+                                         [&](const Exclusive::Waiter& waiter) { return waiter.session != session; });
   bool taken = exclusive.holder != session && exclusive.until_ms > now_ms;
   if (others_wait || taken) return std::nullopt;
   exclusive.holder = session;
@@ -98,8 +98,7 @@ std::optional<SessionId> SharedLeases::holder(InodeId inode, uint64_t now_ms) co
 void SharedLeases::forget_waiter(SessionId session, InodeId inode) {
   auto found = exclusive_.find(inode);
   if (found == exclusive_.end()) return;
-  std::erase_if(found->second.waiters,
-                [&](const Exclusive::Waiter& waiter) { return waiter.session == session; });
+  std::erase_if(found->second.waiters, [&](const Exclusive::Waiter& waiter) { return waiter.session == session; });
 }
 
 void SharedLeases::open(SessionId session, InodeId inode) {
@@ -135,17 +134,18 @@ void SharedLeases::reclaim(SessionId session, const std::vector<InodeId>& inodes
   auto known = open_by_.find(session);
   if (known != open_by_.end()) {
     std::set<InodeId> before = known->second;
-    for (InodeId inode : before) close(session, inode);
+    for (InodeId inode : before)
+      close(session, inode);
   }
-  for (InodeId inode : inodes) open(session, inode);
+  for (InodeId inode : inodes)
+    open(session, inode);
 }
 
 bool SharedLeases::end_session(SessionId session) {
   reclaim(session, {});
   bool awaited = false;
   for (auto it = exclusive_.begin(); it != exclusive_.end();) {
-    std::erase_if(it->second.waiters,
-                  [&](const Exclusive::Waiter& waiter) { return waiter.session == session; });
+    std::erase_if(it->second.waiters, [&](const Exclusive::Waiter& waiter) { return waiter.session == session; });
     if (it->second.holder == session) it->second.until_ms = 0;
     bool unused = it->second.until_ms == 0 && it->second.waiters.empty();
     if (it->second.until_ms == 0 && !unused) awaited = true;
@@ -170,6 +170,8 @@ void SharedLeases::expire(uint64_t now_ms) {
   }
 }
 
-size_t SharedLeases::size() const { return shared_count_ + exclusive_.size(); }
+size_t SharedLeases::size() const {
+  return shared_count_ + exclusive_.size();
+}
 
 }  // namespace cairn

@@ -1,14 +1,19 @@
-// SharedLeases: what the leader has promised to whom, beside the state machine and not in the log: leases of a second on directories and inodes,
-// exclusive leases for writers, and who has which inode open. A new leader starts empty and is told again by the sessions (reclaim).
+// SharedLeases: what the leader has promised to whom, beside the state machine and not in the log: leases of a second
+// on directories and inodes, exclusive leases for writers, and who has which inode open. A new leader starts empty and
+// is told again by the sessions (reclaim).
 //
 // Pure: time (milliseconds of the leader's boot clock) comes as an argument. Not thread-safe; on the loop.
-// Bounded: at most `leases_max` entries; when it is full new shared leases are refused (duration 0: this answer only) and nothing else changes.
+// Bounded: at most `leases_max` entries; when it is full new shared leases are refused (duration 0: this answer only)
+// and nothing else changes.
 //
 // Rules at this stage (recalls come later; they will take the place of waiting for the end):
-//  - shared: given for lease_ms, again and again, as long as nobody else holds or waits for the exclusive lease of that inode; then 0.
-//  - exclusive: one session at a time; given when no other session holds it. Shared leases that others still have do not stand in its way:
-//    readers elsewhere may lag by up to a second (docs/consistency.md). Renewed while used; refused with kWait when another session waits, so that the holder
-//    flushes and gives it back. The first in the queue gets it when it is released, or has run out.
+//  - shared: given for lease_ms, again and again, as long as nobody else holds or waits for the exclusive lease of that
+//  inode; then 0.
+//  - exclusive: one session at a time; given when no other session holds it. Shared leases that others still have do
+//  not stand in its way:
+//    readers elsewhere may lag by up to a second (docs/consistency.md). Renewed while used; refused with kWait when
+//    another session waits, so that the holder flushes and gives it back. The first in the queue gets it when it is
+//    released, or has run out.
 #pragma once
 
 #include <cstdint>
@@ -34,19 +39,22 @@ class SharedLeases {
  public:
   explicit SharedLeases(SharedLeasesOptions options = {});
 
-  // A new leader's term: everything from before is void. Exclusive leases of before may still run for one lease time: none is given to anybody before.
+  // A new leader's term: everything from before is void. Exclusive leases of before may still run for one lease time:
+  // none is given to anybody before.
   void begin_term(uint64_t term, uint64_t now_ms);
 
-  // For an answer that lets `session` cache the inode's attributes (or the names in the directory): how long. Notes who has it.
+  // For an answer that lets `session` cache the inode's attributes (or the names in the directory): how long. Notes who
+  // has it.
   Lease share(SessionId session, InodeId inode, uint64_t now_ms);
 
   struct Acquired {
-    std::optional<Lease> lease;   // given
-    uint64_t try_again_ms = 0;    // else: when the present holder's lease runs out at the latest (an absolute time)
+    std::optional<Lease> lease;  // given
+    uint64_t try_again_ms = 0;   // else: when the present holder's lease runs out at the latest (an absolute time)
   };
   // Asks for the exclusive lease, or asks again: a session that waits keeps its place in the queue.
   Acquired acquire(SessionId session, InodeId inode, uint64_t now_ms);
-  // The holder asks for more time. None: another session waits (or it is no longer the holder and somebody else is): flush and release.
+  // The holder asks for more time. None: another session waits (or it is no longer the holder and somebody else is):
+  // flush and release.
   std::optional<Lease> renew(SessionId session, InodeId inode, uint64_t now_ms);
   // True if somebody waits who should be told now.
   bool release(SessionId session, InodeId inode, uint64_t now_ms);

@@ -1,0 +1,128 @@
+// The inside of ChunkKeeper, in several files: chunk_keeper.cc (what clients, servers and people ask), raise.cc (one
+// chunk's version raised, recovered, sealed), repair_loops.cc (what runs by itself), reports.cc (what servers say they
+// hold).
+//
+// Loop thread only.
+#pragma once
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <vector>
+
+#include "common/base/capability.h"
+#include "common/proto/methods.h"
+#include "common/rpc/rpc_typed.h"
+#include "common/runtime/sync.h"
+#include "common/runtime/task_group.h"
+#include "master/placement/choose.h"
+#include "master/placement/repair_plan.h"
+#include "master/service/chunk_keeper.h"
+#include "master/service/server_table.h"
+
+namespace cairn {
+
+struct ChunkKeeper::Impl {
+  Impl(MasterCore& core_in, ChunkKeeperOptions options_in);
+
+  // ---- small things
+  TimePoint now() const { return core.world().clock().now(); }
+  TimePoint order_deadline() const { return now() + std::chrono::milliseconds(options.order_deadline_ms); }
+  OrderHeader header() const { return {.term = core.term(), .cluster = core.cluster()}; }
+  std::string sign(ChunkId chunk, uint64_t version, SessionId session, CapabilityRights rights) const;
+  ReplicaAddress address_of(ServerId server) const;
+  Task<Result<ChunkRecord>> record(ChunkId chunk);
+  bool current(uint64_t of_leadership) const { return of_leadership == leadership && !tasks.stop_requested(); }
+
+  // ---- orders: each to one server, with a deadline; a server that cannot be reached counts as silent from then on
+  template <class Request>
+  Task<Result<typename Method<Request>::Reply>> order(ServerId server, Request request, TimePoint deadline);
+  template <class Request>
+  Task<Result<typename Method<Request>::Reply>> order(ServerId server, Request request) {
+    return order(server, std::move(request), order_deadline());
+  }
+
+  // ---- one chunk at a time
+  Task<Semaphore::Permit> lock(ChunkId chunk);
+  void drop_unused_locks();
+
+  // ---- raise.cc
+  struct Round;  // orders that are out to several servers at once, and their answers
+  struct Answer {
+    ServerId server;
+    uint64_t incarnation = 0;
+    ReplicaStatus status;
+    bool found = true;  // false: it has nothing of the chunk (nothing was ever written)
+    bool verified = true;
+  };
+  struct Raised {
+    uint64_t version = 0;
+    uint64_t sequence = 0;  // every replica has everything up to it
+    uint32_t length = 0;
+    std::vector<ServerId> replicas;
+  };
+  // With a session: for it to write on. Without: recovered and sealed. The caller holds the chunk's lock.
+  Task<Result<Raised>> raise(ChunkId chunk, SessionId session, std::vector<ServerId> without, bool full,
+                             std::vector<ServerId> joiners);
+  Task<std::vector<Answer>> order_raise(ChunkId chunk, uint64_t from, uint64_t to, std::vector<ServerId> servers);
+  Task<void> order_raise_one(ChunkId chunk, uint64_t from, uint64_t to, ServerId server, std::shared_ptr<Round> round);
+  // Makes each of `targets` equal to the source at that version; those that managed are in the answer.
+  Task<std::vector<Answer>> order_copies(ChunkId chunk, uint64_t version, ServerId source,
+                                         std::vector<ServerId> targets, bool seal);
+  Task<void> order_copy_one(ChunkId chunk, uint64_t version, ServerId source, ServerId target, bool seal,
+                            std::shared_ptr<Round> round);
+  Task<Result<Raised>> finish_for_writer(ChunkId chunk, uint64_t version, ChunkRecord record,
+                                         std::vector<Answer> answers, std::vector<ServerId> joiners);
+  Task<Result<Raised>> finish_recovery(ChunkId chunk, uint64_t version, ChunkRecord record,
+                                       std::vector<Answer> answers);
+  Task<Result<void>> recover(ChunkId chunk);
+  Task<Result<OpenChunkReply>> open_reply(ChunkId chunk, SessionId session, Raised raised);
+
+  // ---- repair_loops.cc
+  Task<void> run_repair(uint64_t of_leadership);
+  Task<void> run_recovery(uint64_t of_leadership);
+  Task<void> run_garbage(uint64_t of_leadership);
+  Task<void> run_keys(uint64_t of_leadership);
+  Task<void> repair_round(uint64_t of_leadership);
+  Task<void> run_step(RepairStep step);
+  Task<Result<void>> copy_step(RepairStep step);
+  Task<Result<void>> drop_step(RepairStep step);
+  Task<Result<void>> join_step(RepairStep step);
+  Task<void> recover_one(ChunkId chunk);
+  Task<void> finish_pending(ChunkId chunk);
+
+  // ---- reports.cc
+  Task<void> reconcile(ServerId server, uint64_t incarnation, std::vector<ReplicaStatus> report, uint64_t next_chunk);
+  Task<void> mark(ServerId server, ReplicaState state, std::vector<MarkReplicas::Item> chunks);
+
+  MasterCore& core;
+  ChunkKeeperOptions options;
+  ServerTable servers;
+  uint64_t leadership = 0;  // moves with each change: loops of an earlier one end
+  std::map<ChunkId, std::unique_ptr<Mutex>> locks;
+  Condition work;  // something may be to repair or to recover
+  Condition recovered;
+  std::set<ChunkId> running;           // steps and recoveries under way
+  std::map<ChunkId, TimePoint> retry;  // not to be tried again before
+  TaskGroup tasks;
+};
+
+template <class Request>
+Task<Result<typename Method<Request>::Reply>> ChunkKeeper::Impl::order(ServerId id, Request request,
+                                                                       TimePoint deadline) {
+  LiveServer* server = servers.find(id);
+  if (!server || !server->client)
+    co_return Error(ErrorCode::kUnavailable, "chunkserver " + to_string(id) + " is not known");
+  request.header = header();
+  RpcClient::CallOptions call{.deadline = deadline};
+  auto answer = co_await typed_call(*server->client, std::move(request), call);
+  if (!answer) {
+    if (answer.error().code == ErrorCode::kUnavailable) servers.suspect(id);
+    co_return answer.error();
+  }
+  co_return std::move(answer->reply);
+}
+
+}  // namespace cairn

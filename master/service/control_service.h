@@ -1,0 +1,35 @@
+// ControlService: what chunkservers and administrators ask of the master (methods 200 to 251). Decodes, asks the keeper
+// or the state, encodes.
+//
+// Loop thread only. The RpcServer is stopped before it goes.
+#pragma once
+
+#include <string>
+
+#include "common/rpc/rpc_typed.h"
+#include "master/leases/shared_leases.h"
+#include "master/service/chunk_keeper.h"
+#include "master/service/core.h"
+
+namespace cairn {
+
+class ControlService {
+ public:
+  ControlService(MasterCore& core, ChunkKeeper& keeper, const SharedLeases& leases, std::string program);
+  void add_handlers(RpcServer& server);
+
+ private:
+  Task<Result<RegisterServerReply>> register_server(RegisterServerRequest request, RpcRequest rpc);
+  Task<Result<HeartbeatReply>> heartbeat(HeartbeatRequest request, RpcRequest rpc);
+  Task<Result<EmptyReply>> chunk_report(ChunkReportRequest request, RpcRequest rpc);
+  Task<Result<StatusReply>> status(StatusRequest request, RpcRequest rpc);
+  Task<Result<InfoReply>> info(InfoRequest request, RpcRequest rpc);
+  Result<void> leading() const;
+
+  MasterCore& core_;
+  ChunkKeeper& keeper_;
+  const SharedLeases& leases_;
+  std::string program_;
+};
+
+}  // namespace cairn

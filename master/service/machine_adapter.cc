@@ -1,0 +1,76 @@
+#include "master/service/machine_adapter.h"
+
+#include <utility>
+
+#include "common/kv/leveldb_store.h"
+#include "common/kv/memory_store.h"
+#include "master/service/command_codec.h"
+
+namespace cairn {
+
+MachineAdapter::MachineAdapter(Disk& disk, MachineAdapterOptions options) : disk_(disk), options_(options) {}
+
+MachineAdapter::~MachineAdapter() = default;
+
+Result<LogIndex> MachineAdapter::open(const std::string& folder) {
+  close();
+  if (options_.memory_store) {
+    Result<std::unique_ptr<MemoryStore>> opened = MemoryStore::open(disk_, folder);
+    if (!opened) return opened.error();
+    store_ = std::move(*opened);
+  } else {
+    LevelDbOptions leveldb;
+    leveldb.block_cache_bytes = options_.block_cache_bytes;
+    leveldb.write_buffer_bytes = 32 * kMiB;
+    Result<std::unique_ptr<LevelDbStore>> opened = LevelDbStore::open(disk_, folder, leveldb);
+    if (!opened) return opened.error();
+    store_ = std::move(*opened);
+  }
+  MachineOptions machine;
+  machine.cache_bytes = options_.cache_bytes;
+  Result<std::unique_ptr<Machine>> machine_opened = Machine::open(*store_, machine);
+  if (!machine_opened) {
+    store_.reset();
+    return machine_opened.error();
+  }
+  machine_ = std::move(*machine_opened);
+  return machine_->applied_index();
+}
+
+void MachineAdapter::close() {
+  machine_.reset();
+  store_.reset();
+}
+
+Result<std::vector<std::unique_ptr<CommandReply>>> MachineAdapter::apply(const EntryContext& context,
+                                                                         std::span<const EntryCommand> commands) {
+  LogEntry entry;
+  entry.context = {.index = context.index,
+                   .term = context.term,
+                   .log_time_ms = context.log_time_ms,
+                   .wall_ns = context.wall.ns,
+                   .seed = context.seed};
+  entry.commands.reserve(commands.size());
+  for (const EntryCommand& command : commands) {
+    if (command.decoded) {
+      entry.commands.push_back(static_cast<const DecodedMachineCommand*>(command.decoded)->command);
+      continue;
+    }
+    Result<Command> decoded = decode_command(command.bytes);
+    if (!decoded) return decoded.error().in("log entry " + std::to_string(context.index));
+    entry.commands.push_back(std::move(*decoded));
+  }
+  Result<std::vector<Reply>> replies = machine_->apply(entry);
+  if (!replies) return replies.error();
+  std::vector<std::unique_ptr<CommandReply>> out;
+  out.reserve(replies->size());
+  for (Reply& reply : *replies)
+    out.push_back(std::make_unique<MachineReply>(std::move(reply)));
+  return out;
+}
+
+Result<void> MachineAdapter::checkpoint(const std::string& target, const std::function<void()>& freeze) {
+  return store_->checkpoint(target, freeze);
+}
+
+}  // namespace cairn

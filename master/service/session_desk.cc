@@ -1,0 +1,156 @@
+#include "master/service/session_desk.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "common/base/log.h"
+
+namespace cairn {
+
+namespace {
+constexpr Duration kTickPeriod = std::chrono::seconds(1);
+constexpr Duration kBusyTickPeriod = std::chrono::milliseconds(20);  // while removals left work behind
+}  // namespace
+
+SessionDesk::SessionDesk(MasterCore& core, SharedLeases& leases)
+    : core_(core),
+      leases_(leases),
+      reclaimed_(core.world().executor()),
+      tasks_(core.world().executor(), core.world().clock()) {}
+
+uint64_t SessionDesk::now_ms() const {
+  return static_cast<uint64_t>(
+      std::chrono::duration_cast<std::chrono::milliseconds>(core_.world().clock().now().time_since_epoch()).count());
+}
+
+void SessionDesk::start_leading() {
+  ++leadership_;
+  unclaimed_.clear();
+  for (const SessionEntry& entry : core_.machine().sessions()) {
+    if (!entry.session.ended) unclaimed_.insert(entry.id);
+  }
+  leases_.begin_term(core_.term(), now_ms());
+  tasks_.spawn(run(leadership_));
+}
+
+void SessionDesk::stop_leading() {
+  ++leadership_;
+}
+
+Task<void> SessionDesk::stop() {
+  ++leadership_;
+  co_await tasks_.stop();
+}
+
+Task<void> SessionDesk::run(uint64_t leadership) {
+  while (leadership == leadership_) {
+    bool busy = core_.machine().work_pending();
+    Result<void> slept = co_await tasks_.sleep_for(busy ? kBusyTickPeriod : kTickPeriod);
+    if (!slept || leadership != leadership_) co_return;
+    leases_.expire(now_ms());
+    if (core_.machine().counters().sessions == 0 && !core_.machine().work_pending()) continue;
+    Result<TickReply> ticked = co_await core_.propose_for<TickReply>(Tick{}, true);
+    if (!ticked) {
+      log_warning("master.tick_failed", "error={}", quoted(ticked.error().message()));
+      continue;
+    }
+    for (SessionId session : ticked->ended) {
+      log_warning("master.session_expired", "session={}", session);
+      forget(session);
+    }
+  }
+}
+
+void SessionDesk::forget(SessionId session) {
+  leases_.end_session(session);
+  unclaimed_.erase(session);
+  if (unclaimed_.empty()) reclaimed_.notify_all();
+  if (ended_) ended_(session);
+}
+
+Result<void> SessionDesk::check(SessionId session) const {
+  Result<SessionRecord> record = core_.machine().session(session);
+  if (!record) return Error(ErrorCode::kSessionEnded, "session " + to_string(session));
+  return {};
+}
+
+Task<Result<void>> SessionDesk::wait_reclaimed(TimePoint deadline) {
+  while (!unclaimed_.empty()) {
+    Result<void> waited = co_await reclaimed_.wait_until(core_.world().clock(), deadline);
+    if (!waited) co_return Error(ErrorCode::kOverload, "waiting for the sessions to say what they hold open");
+  }
+  co_return Result<void>();
+}
+
+Task<Result<OpenSessionReply>> SessionDesk::open(OpenSessionRequest request) {
+  OpenSession command{.host = std::move(request.host),
+                      .mountpoint = std::move(request.mountpoint),
+                      .program = std::move(request.program)};
+  Result<OpenSessionReply> reply = co_await core_.propose_for<OpenSessionReply>(std::move(command));
+  if (!reply) co_return reply;
+  reply->term = core_.term();
+  reply->duration_ms = core_.machine().cluster().session_ms;
+  reply->now = core_.world().clock().wall().ns;
+  reply->cluster = core_.cluster();
+  log_info("master.session_opened", "session={}", reply->session);
+  co_return reply;
+}
+
+Task<Result<RenewSessionReply>> SessionDesk::renew(RenewSessionRequest request) {
+  Result<void> known = check(request.session);
+  if (!known) co_return known.error();
+  Promise<void> promise(core_.world().executor());
+  Future<void> future = promise.future();
+  renewals_.push_back({request.session, std::move(promise)});
+  if (!renewing_) {
+    renewing_ = true;
+    tasks_.spawn(renew_batches());
+  }
+  Result<void> renewed = co_await std::move(future);
+  if (!renewed) co_return renewed.error();
+  RenewSessionReply reply;
+  reply.term = core_.term();
+  reply.duration_ms = core_.machine().cluster().session_ms;
+  reply.now = core_.world().clock().wall().ns;
+  bool unclaimed = unclaimed_.contains(request.session);
+  // The client that already says what it holds open (or that holds nothing, and knows the term) has reclaimed.
+  if (unclaimed && request.known_term == core_.term()) {
+    leases_.reclaim(request.session, request.open_inodes);
+    unclaimed_.erase(request.session);
+    if (unclaimed_.empty()) reclaimed_.notify_all();
+    unclaimed = false;
+  }
+  reply.reclaim = unclaimed;
+  co_return reply;
+}
+
+// What comes while an entry is on its way goes with the next: many sessions cost few entries.
+Task<void> SessionDesk::renew_batches() {
+  while (!renewals_.empty()) {
+    std::vector<Renewal> batch = std::exchange(renewals_, {});
+    RenewSessions command;
+    for (const Renewal& renewal : batch)
+      command.sessions.push_back(renewal.session);
+    Result<RenewSessionsReply> reply = co_await core_.propose_for<RenewSessionsReply>(std::move(command), true);
+    for (Renewal& renewal : batch) {
+      if (!reply) {
+        renewal.promise.set(reply.error());
+      } else if (std::ranges::find(reply->ended, renewal.session) != reply->ended.end()) {
+        renewal.promise.set(Error(ErrorCode::kSessionEnded, "session " + to_string(renewal.session)));
+      } else {
+        renewal.promise.set({});
+      }
+    }
+  }
+  renewing_ = false;
+}
+
+Task<Result<EmptyReply>> SessionDesk::close(CloseSessionRequest request) {
+  Result<ReplyBody> reply = co_await core_.propose(EndSession{request.session}, true);
+  if (!reply) co_return reply.error();
+  log_info("master.session_closed", "session={}", request.session);
+  forget(request.session);
+  co_return EmptyReply{};
+}
+
+}  // namespace cairn
