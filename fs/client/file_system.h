@@ -130,6 +130,9 @@ class FileSystem {
   // Up to `size` bytes; fewer only at the end of the file.
   virtual Task<Result<Payload>> read(HandleId handle, uint64_t offset, uint32_t size) = 0;
   virtual Task<Result<void>> write(HandleId handle, uint64_t offset, Buffer data) = 0;
+  // Like write(), at the end of the file as it is when the write is applied, whatever the handle's flags; gives the
+  // offset of the data.
+  virtual Task<Result<uint64_t>> append(HandleId handle, Buffer data) = 0;
   virtual Task<Result<void>> flush(HandleId handle) = 0;
   virtual Task<Result<void>> fsync(HandleId handle, bool data_only) = 0;
   virtual Task<Result<void>> fsync_directory(InodeId directory) = 0;

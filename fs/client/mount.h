@@ -51,6 +51,7 @@ class Mount final : public FileSystem {
   Result<HandleId> opened_by_create(InodeId inode, OpenFlagsFs flags) override;
   Task<Result<Payload>> read(HandleId handle, uint64_t offset, uint32_t size) override;
   Task<Result<void>> write(HandleId handle, uint64_t offset, Buffer data) override;
+  Task<Result<uint64_t>> append(HandleId handle, Buffer data) override;
   Task<Result<void>> flush(HandleId handle) override;
   Task<Result<void>> fsync(HandleId handle, bool data_only) override;
   Task<Result<void>> fsync_directory(InodeId directory) override;
@@ -96,6 +97,7 @@ class Mount final : public FileSystem {
   HandleId add_handle(Inode& inode, OpenFlagsFs flags);
   // The handle's own view of write errors: each is told once.
   Result<void> unseen_error(Handle& handle);
+  void error_told(HandleId id, const FileWriter& writer);
   Task<Result<void>> truncate_open(InodeId inode);
   void removed(const Attributes& attributes);
 

@@ -93,26 +93,42 @@ Task<Result<Payload>> Mount::read(HandleId id, uint64_t offset, uint32_t size) {
 Task<Result<void>> Mount::write(HandleId id, uint64_t offset, Buffer data) {
   auto handle = handles_.find(id);
   if (handle == handles_.end()) co_return Error(ErrorCode::kBadHandle);
+  if (handle->second.flags.append) {
+    Result<uint64_t> at = co_await append(id, std::move(data));
+    if (!at) co_return at.error();
+    co_return Result<void>();
+  }
   Result<void> unseen = unseen_error(handle->second);
   if (!unseen) co_return unseen;
   Inode* state = find(handle->second.inode);
   CHECK(state);
   FileWriter& writer = writer_of(*state);
-  bool append = handle->second.flags.append;
   ++state->operations;
-  Result<void> written;
-  if (append) {
-    Result<uint64_t> at = co_await writer.append(std::move(data));
-    if (!at) written = at.error();
-  } else {
-    written = co_await writer.write(offset, std::move(data));
-  }
+  Result<void> written = co_await writer.write(offset, std::move(data));
   --state->operations;
-  if (!written) {  // told here: not once more by this handle
-    auto again = handles_.find(id);
-    if (again != handles_.end()) again->second.errors_seen = writer.error_count();
-  }
+  if (!written) error_told(id, writer);
   co_return written;
+}
+
+Task<Result<uint64_t>> Mount::append(HandleId id, Buffer data) {
+  auto handle = handles_.find(id);
+  if (handle == handles_.end()) co_return Error(ErrorCode::kBadHandle);
+  Result<void> unseen = unseen_error(handle->second);
+  if (!unseen) co_return unseen.error();
+  Inode* state = find(handle->second.inode);
+  CHECK(state);
+  FileWriter& writer = writer_of(*state);
+  ++state->operations;
+  Result<uint64_t> at = co_await writer.append(std::move(data));
+  --state->operations;
+  if (!at) error_told(id, writer);
+  co_return at;
+}
+
+// Told where it happened: not once more by this handle.
+void Mount::error_told(HandleId id, const FileWriter& writer) {
+  auto handle = handles_.find(id);
+  if (handle != handles_.end()) handle->second.errors_seen = writer.error_count();
 }
 
 Task<Result<void>> Mount::flush(HandleId id) {
