@@ -8,7 +8,7 @@
 #include "common/base/check.h"
 #include "common/base/log.h"
 #include "common/base/units.h"
-#include "master/consensus/durable_folder.h"
+#include "common/kv/folder.h"
 
 namespace cairn {
 

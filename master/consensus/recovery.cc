@@ -7,7 +7,7 @@
 
 #include "common/base/check.h"
 #include "common/base/log.h"
-#include "master/consensus/durable_folder.h"
+#include "common/kv/folder.h"
 #include "master/consensus/raft_core.h"
 #include "master/proto/log_entry.h"
 

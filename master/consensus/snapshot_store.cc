@@ -10,7 +10,7 @@
 #include "common/base/crc32c.h"
 #include "common/base/log.h"
 #include "common/base/units.h"
-#include "master/consensus/durable_folder.h"
+#include "common/kv/folder.h"
 
 namespace cairn {
 
