@@ -4,6 +4,9 @@
 
 namespace cairn {
 
+// It is free, and whoever is first in the queue has not asked again yet.
+static constexpr uint64_t kRetryMs = 10;
+
 SharedLeases::SharedLeases(SharedLeasesOptions options) : options_(options) {}
 
 void SharedLeases::begin_term(uint64_t term, uint64_t now_ms) {
@@ -43,6 +46,9 @@ void SharedLeases::drop_silent_waiters(Exclusive& exclusive, uint64_t now_ms) co
 }
 
 SharedLeases::Acquired SharedLeases::acquire(SessionId session, InodeId inode, uint64_t now_ms) {
+  if (exclusive_.size() >= options_.leases_max && !exclusive_.contains(inode)) {
+    return {.lease = std::nullopt, .try_again_ms = now_ms + options_.lease_ms};
+  }
   Exclusive& exclusive = exclusive_[inode];
   drop_silent_waiters(exclusive, now_ms);
   auto place = std::ranges::find(exclusive.waiters, session, &Exclusive::Waiter::session);
@@ -62,10 +68,13 @@ SharedLeases::Acquired SharedLeases::acquire(SessionId session, InodeId inode, u
   } else {
     place->asked_ms = now_ms;
   }
-  return {.lease = std::nullopt, .try_again_ms = std::max({exclusive.until_ms, not_before_ms_, now_ms + 1})};
+  return {.lease = std::nullopt, .try_again_ms = std::max({exclusive.until_ms, not_before_ms_, now_ms + kRetryMs})};
 }
 
 std::optional<Lease> SharedLeases::renew(SessionId session, InodeId inode, uint64_t now_ms) {
+  // Whoever holds it without our knowing (the leader before gave it) may still use it: nobody else can be told "yes"
+  // now.
+  if (now_ms < not_before_ms_) return std::nullopt;
   auto found = exclusive_.find(inode);
   if (found == exclusive_.end()) return acquire(session, inode, now_ms).lease;
   Exclusive& exclusive = found->second;
@@ -76,6 +85,7 @@ std::optional<Lease> SharedLeases::renew(SessionId session, InodeId inode, uint6
   if (others_wait || taken) return std::nullopt;
   exclusive.holder = session;
   exclusive.until_ms = now_ms + options_.lease_ms;
+  exclusive.waiters.clear();
   return lease_of(options_.lease_ms);
 }
 
