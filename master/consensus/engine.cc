@@ -155,6 +155,7 @@ class RaftLog final : public ReplicatedLog {
   uint64_t timer_ms_ = 0;
 
   bool disk_low_ = false;
+  bool disk_has_room_ = false;  // for more than one segment above the reserve, when last looked
   bool spare_failed_ = false;
   LogIndex snapshot_index_ = 0;            // the newest that the core knows
   uint64_t checkpointed_bytes_ = 0;        // LogStore::appended_bytes() then
@@ -346,6 +347,8 @@ void RaftLog::submit_own_entry() {
 
 uint64_t RaftLog::room_bytes() const {
   uint64_t room = store_->writable_bytes();
+  // A spare that is still being made is no reason to refuse: the log makes one on the way if it must.
+  if (disk_has_room_) room += options_.segment_size_bytes / 2;
   return room > unwritten_bytes_ ? room - unwritten_bytes_ : 0;
 }
 
@@ -672,6 +675,8 @@ Task<void> RaftLog::keep_house() {
     bool low = !space || space->free_bytes < options_.reserve_bytes;
     if (low != disk_low_) log_warning("master.disk_low", "low={} free_bytes={}", low, space ? space->free_bytes : 0);
     disk_low_ = low;
+    // Two, because it was looked at up to an interval ago.
+    disk_has_room_ = space && space->free_bytes >= options_.reserve_bytes + 2 * options_.segment_size_bytes;
     if (checkpoint_due() && checkpoint_mutex_.free() > 0) tasks_.spawn(checkpoint_when_due());
     if (tasks_.stop_requested() || failed_) co_return;
     // Woken or not, it looks.
