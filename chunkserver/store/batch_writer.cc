@@ -10,21 +10,21 @@ void BatchWriter::add(ChunkId chunk, BodyId body, const ExtentMap::Plan& plan) {
   ByteWriter owner;
   owner.u64(chunk.value);
   for (const ExtentMap::GroupChange& change : plan.groups) {
-    std::string key = keys::extents(body, change.group);
+    std::string key = store_keys::extents(body, change.group);
     if (change.erase) {
       erase(key);
     } else {
       put(key, change.record);
     }
     for (uint32_t segment : change.new_segments)
-      put(keys::user(segment, body, change.group), owner.str());
+      put(store_keys::user(segment, body, change.group), owner.str());
     for (uint32_t segment : change.gone_segments)
-      erase(keys::user(segment, body, change.group));
+      erase(store_keys::user(segment, body, change.group));
   }
   for (uint32_t block : plan.inline_erase)
-    erase(keys::inline_block(body, block));
+    erase(store_keys::inline_block(body, block));
   for (const auto& [block, bytes] : plan.inline_put) {
-    inline_.emplace_back(keys::inline_block(body, block), bytes);
+    inline_.emplace_back(store_keys::inline_block(body, block), bytes);
     bytes_ += kBlockSizeBytes;
   }
 }
@@ -33,7 +33,7 @@ void BatchWriter::add_freed(const std::vector<LogRange>& ranges) {
   for (const LogRange& range : ranges) {
     ByteWriter blocks;
     blocks.varint(range.blocks);
-    put(keys::freed(range.place), blocks.str());
+    put(store_keys::freed(range.place), blocks.str());
     freed_.push_back(range);
   }
 }

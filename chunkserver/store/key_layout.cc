@@ -15,7 +15,7 @@ Result<void> check_format(ByteReader& reader, std::string_view what) {
 
 }  // namespace
 
-namespace keys {
+namespace store_keys {
 namespace {
 
 ByteWriter start(char letter) {
@@ -143,7 +143,7 @@ Result<uint32_t> parse_segment_key(std::string_view key) {
   return segment;
 }
 
-}  // namespace keys
+}  // namespace store_keys
 
 std::string StoreRecord::encode() const {
   ByteWriter out;

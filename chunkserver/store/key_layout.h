@@ -66,7 +66,7 @@ Result<uint32_t> parse_segment_key(std::string_view key);
 
 namespace cairn {
 
-using BodyId = keys::BodyId;
+using BodyId = store_keys::BodyId;
 
 struct StoreRecord {
   uint64_t next_body = 1;

@@ -110,21 +110,21 @@ Result<std::vector<KvChunkStore::Doomed>> KvChunkStore::read_doomed(const KvStor
   for (BodyId body : bodies) {
     Doomed doomed;
     doomed.body = body;
-    std::string prefix = keys::prefix(keys::kExtentsLetter, body.value);
+    std::string prefix = store_keys::prefix(store_keys::kExtentsLetter, body.value);
     for (it->seek(prefix); it->valid() && it->key().starts_with(prefix); it->next()) {
       doomed.keys.emplace_back(it->key());
-      Result<keys::BodyKey> key = keys::parse_body_key(it->key());
+      Result<store_keys::BodyKey> key = store_keys::parse_body_key(it->key());
       Result<ExtentGroup> group = ExtentGroup::decode(it->value());
       if (!key || !group) continue;  // its blocks cannot be found; the key goes
       for (uint32_t i = 0; i < kBlocksPerGroup; ++i) {
         const BlockEntry& entry = group->at(i);
         if (entry.kind == BlockKind::kLog) doomed.places.push_back(entry.place);
         if (entry.kind == BlockKind::kInline) {
-          doomed.keys.push_back(keys::inline_block(body, key->number * kBlocksPerGroup + i));
+          doomed.keys.push_back(store_keys::inline_block(body, key->number * kBlocksPerGroup + i));
         }
       }
       for (uint32_t segment : group->segments())
-        doomed.keys.push_back(keys::user(segment, body, key->number));
+        doomed.keys.push_back(store_keys::user(segment, body, key->number));
     }
     Result<void> ended = it->status();
     if (!ended) return ended.error();
@@ -146,7 +146,7 @@ Task<Result<void>> KvChunkStore::purge(std::vector<BodyId> bodies) {
     for (const Doomed& doomed : *found) {
       for (const std::string& key : doomed.keys)
         writer.erase(key);
-      writer.erase(keys::doomed(doomed.body));
+      writer.erase(store_keys::doomed(doomed.body));
       writer.add_freed(log_->drop_references(doomed.places));
     }
   });
@@ -237,10 +237,10 @@ Task<Result<bool>> KvChunkStore::clean_one_segment() {
 
 Result<std::vector<KvChunkStore::SegmentUser>> KvChunkStore::read_users(const KvStore& kv, uint32_t segment) {
   std::vector<SegmentUser> users;
-  std::string prefix = keys::segment_prefix(keys::kUserLetter, segment);
+  std::string prefix = store_keys::segment_prefix(store_keys::kUserLetter, segment);
   std::unique_ptr<KvIterator> it = kv.iterate();
   for (it->seek(prefix); it->valid() && it->key().starts_with(prefix); it->next()) {
-    Result<keys::UserKey> key = keys::parse_user_key(it->key());
+    Result<store_keys::UserKey> key = store_keys::parse_user_key(it->key());
     if (!key) return key.error();
     ByteReader value(it->value());
     ChunkId chunk(value.u64());

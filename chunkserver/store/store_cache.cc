@@ -58,7 +58,7 @@ void KvChunkStore::report_bad(ChunkId chunk, const Error& error) {
 // ---- chunks
 
 Result<std::optional<KvChunkStore::LoadedChunk>> KvChunkStore::read_chunk(const KvStore& kv, ChunkId id) {
-  Result<std::string> value = kv.get(keys::chunk(id));
+  Result<std::string> value = kv.get(store_keys::chunk(id));
   if (value.failed_with(ErrorCode::kNotFound)) return std::optional<LoadedChunk>();
   if (!value) return value.error();
   Result<ChunkRecord> record = ChunkRecord::decode(*value);
@@ -77,7 +77,7 @@ Result<std::vector<KvChunkStore::LoadedGroup>> KvChunkStore::read_groups(const K
                                                                          std::vector<uint32_t> groups) {
   std::vector<LoadedGroup> loaded;
   for (uint32_t group : groups) {
-    Result<std::string> value = kv.get(keys::extents(body, group));
+    Result<std::string> value = kv.get(store_keys::extents(body, group));
     if (value.failed_with(ErrorCode::kNotFound)) {
       loaded.push_back({group, {}});
       continue;
@@ -277,9 +277,9 @@ Task<Result<ChunkPage>> KvChunkStore::list(ChunkId after, size_t limit) {
       co_await read_pool_->run([kv = kv_.get(), after, limit, boot = store_record_.boot]() -> Result<Scan> {
         Scan out;
         std::unique_ptr<KvIterator> it = kv->iterate();
-        it->seek(keys::chunk(ChunkId(after.value + 1)));
-        for (; it->valid() && it->key()[0] == keys::kChunkLetter; it->next()) {
-          Result<uint64_t> id = keys::parse_number_key(it->key());
+        it->seek(store_keys::chunk(ChunkId(after.value + 1)));
+        for (; it->valid() && it->key()[0] == store_keys::kChunkLetter; it->next()) {
+          Result<uint64_t> id = store_keys::parse_number_key(it->key());
           if (!id) return id.error();
           if (out.chunks.size() == limit) {
             out.up_to = out.chunks.back().chunk;

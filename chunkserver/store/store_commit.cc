@@ -107,9 +107,9 @@ Task<Result<void>> KvChunkStore::commit_locked(ChunkPtr chunk, CommitGoal goal,
       change(writer, record);
     } else if (chunk->install) {
       // Until it is finished the copy belongs to nobody: a restart takes it apart.
-      if (!chunk->in_kv) writer.put(keys::doomed(chunk->body), {});
+      if (!chunk->in_kv) writer.put(store_keys::doomed(chunk->body), {});
     } else {
-      writer.put(keys::chunk(chunk->id), record.encode());
+      writer.put(store_keys::chunk(chunk->id), record.encode());
       if (!chunk->in_kv) {
         ++store_record_.chunks;
         store_record_changed_ = true;
@@ -156,10 +156,10 @@ Task<Result<void>> KvChunkStore::load_shared(std::vector<LogPlace> places) {
   for (uint32_t segment : log_->shared_to_load(places)) {
     Result<SharedRanges> loaded = co_await read_pool_->run([kv = kv_.get(), segment]() -> Result<SharedRanges> {
       SharedRanges ranges;
-      std::string prefix = keys::segment_prefix(keys::kSharedLetter, segment);
+      std::string prefix = store_keys::segment_prefix(store_keys::kSharedLetter, segment);
       std::unique_ptr<KvIterator> it = kv->iterate();
       for (it->seek(prefix); it->valid() && it->key().starts_with(prefix); it->next()) {
-        Result<LogPlace> place = keys::parse_place_key(it->key());
+        Result<LogPlace> place = store_keys::parse_place_key(it->key());
         if (!place) return place.error();
         Result<SharedRecord> record = SharedRecord::decode(it->value());
         if (!record) return record.error();
@@ -195,10 +195,10 @@ Task<Result<void>> KvChunkStore::commit(std::move_only_function<void(BatchWriter
 // What belongs to the store as a whole.
 void KvChunkStore::finish_batch(BatchWriter& writer) {
   for (const ValueLog::SegmentPtr& segment : log_->take_changed()) {
-    writer.put(keys::segment(segment->number), segment->record.encode());
+    writer.put(store_keys::segment(segment->number), segment->record.encode());
     if (!segment->shared) continue;
     for (const auto& [block, count] : segment->shared->take_changes()) {
-      std::string key = keys::shared({segment->number, block});
+      std::string key = store_keys::shared({segment->number, block});
       if (count) {
         writer.put(key, SharedRecord{count->blocks, count->references}.encode());
       } else {
@@ -207,12 +207,12 @@ void KvChunkStore::finish_batch(BatchWriter& writer) {
     }
   }
   for (const LogRange& range : std::exchange(punched_, {}))
-    writer.erase(keys::freed(range.place));
+    writer.erase(store_keys::freed(range.place));
   for (uint32_t segment : std::exchange(removed_segments_, {}))
-    writer.erase(keys::segment(segment));
+    writer.erase(store_keys::segment(segment));
   if (store_record_changed_) {
     store_record_changed_ = false;
-    writer.put(keys::store(), store_record_.encode());
+    writer.put(store_keys::store(), store_record_.encode());
   }
 }
 

@@ -237,11 +237,11 @@ Task<Result<ReplicaStatus>> KvChunkStore::finish_now(ChunkId id, uint64_t versio
       co_await commit_locked(chunk, {}, [this, &old, &chunk, seal](BatchWriter& writer, ChunkRecord record) {
         if (seal) record.state = ChunkState::kSealed;
         record.boot = store_record_.boot;
-        writer.put(keys::chunk(chunk->id), record.encode());
-        if (chunk->in_kv) writer.erase(keys::doomed(chunk->body));
+        writer.put(store_keys::chunk(chunk->id), record.encode());
+        if (chunk->in_kv) writer.erase(store_keys::doomed(chunk->body));
         bool replaces = old && old->in_kv;
         if (replaces) {
-          writer.put(keys::doomed(old->body), {});
+          writer.put(store_keys::doomed(old->body), {});
         } else {
           ++store_record_.chunks;
           store_record_changed_ = true;

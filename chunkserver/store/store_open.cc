@@ -77,12 +77,12 @@ struct SettledSegment {
 Result<SettledSegment> settle_segment(Disk& disk, const KvStore& kv, const std::string& path, uint32_t number,
                                       uint32_t segment_blocks) {
   std::vector<bool> live(segment_blocks, false);
-  std::string prefix = keys::segment_prefix(keys::kUserLetter, number);
+  std::string prefix = store_keys::segment_prefix(store_keys::kUserLetter, number);
   std::unique_ptr<KvIterator> it = kv.iterate();
   for (it->seek(prefix); it->valid() && it->key().starts_with(prefix); it->next()) {
-    Result<keys::UserKey> key = keys::parse_user_key(it->key());
+    Result<store_keys::UserKey> key = store_keys::parse_user_key(it->key());
     if (!key) return key.error();
-    Result<std::string> record = kv.get(keys::extents(key->body, key->group));
+    Result<std::string> record = kv.get(store_keys::extents(key->body, key->group));
     if (record.failed_with(ErrorCode::kNotFound)) continue;
     if (!record) return record.error();
     Result<ExtentGroup> extents = ExtentGroup::decode(*record);
@@ -157,7 +157,7 @@ namespace {
 // The records that must be known from the start.
 template <class Visit>
 Result<void> for_each(const KvStore& kv, char letter, Visit visit) {
-  std::string prefix = keys::prefix(letter);
+  std::string prefix = store_keys::prefix(letter);
   std::unique_ptr<KvIterator> it = kv.iterate();
   for (it->seek(prefix); it->valid() && it->key().starts_with(prefix); it->next()) {
     Result<void> visited = visit(it->key(), it->value());
@@ -168,7 +168,7 @@ Result<void> for_each(const KvStore& kv, char letter, Visit visit) {
 
 Result<StoreRecord> settle_store_record(const KvStore& kv, const std::string& boot_id, WriteBatch& batch) {
   StoreRecord record;
-  Result<std::string> value = kv.get(keys::store());
+  Result<std::string> value = kv.get(store_keys::store());
   if (value) {
     Result<StoreRecord> decoded = StoreRecord::decode(*value);
     if (!decoded) return decoded.error();
@@ -181,7 +181,7 @@ Result<StoreRecord> settle_store_record(const KvStore& kv, const std::string& bo
     ++record.boot;
     record.boot_id = boot_id;
   }
-  batch.put(keys::store(), record.encode());
+  batch.put(store_keys::store(), record.encode());
   return record;
 }
 
@@ -214,8 +214,8 @@ Result<KvChunkStore::Recovered> KvChunkStore::recover(Disk& disk, const StoreOpt
   if (!record) return record.error();
   out.record = *record;
   Result<void> read =
-      for_each(*out.kv, keys::kDoomedLetter, [&](std::string_view key, std::string_view) -> Result<void> {
-        Result<uint64_t> body = keys::parse_number_key(key);
+      for_each(*out.kv, store_keys::kDoomedLetter, [&](std::string_view key, std::string_view) -> Result<void> {
+        Result<uint64_t> body = store_keys::parse_number_key(key);
         if (!body) return body.error();
         out.doomed.push_back(BodyId(*body));
         return {};
@@ -225,8 +225,8 @@ Result<KvChunkStore::Recovered> KvChunkStore::recover(Disk& disk, const StoreOpt
   // Segments: those with a record, settled if they were being written; files without one hold nothing.
   uint32_t segment_blocks = static_cast<uint32_t>(options.segment_size_bytes / kBlockSizeBytes);
   std::map<uint32_t, SegmentRecord> records;
-  read = for_each(*out.kv, keys::kSegmentLetter, [&](std::string_view key, std::string_view value) -> Result<void> {
-    Result<uint32_t> number = keys::parse_segment_key(key);
+  read = for_each(*out.kv, store_keys::kSegmentLetter, [&](std::string_view key, std::string_view value) -> Result<void> {
+    Result<uint32_t> number = store_keys::parse_segment_key(key);
     if (!number) return number.error();
     Result<SegmentRecord> decoded = SegmentRecord::decode(value);
     if (!decoded) return decoded.error();
@@ -252,7 +252,7 @@ Result<KvChunkStore::Recovered> KvChunkStore::recover(Disk& disk, const StoreOpt
     out.next_segment = std::max(out.next_segment, number + 1);
     if (!files.contains(number)) {
       if (segment.live_blocks > 0) log_error("store.segment_missing", "path={}", log_names.path_of(number));
-      if (segment.live_blocks == 0) batch.erase(keys::segment(number));
+      if (segment.live_blocks == 0) batch.erase(store_keys::segment(number));
       settled_now.insert(number);
       continue;
     }
@@ -261,17 +261,17 @@ Result<KvChunkStore::Recovered> KvChunkStore::recover(Disk& disk, const StoreOpt
       if (!now) return now.error().in("recovering " + log_names.path_of(number));
       settled_now.insert(number);
       if (now->empty) {
-        batch.erase(keys::segment(number));
+        batch.erase(store_keys::segment(number));
         continue;
       }
       segment.live_blocks = now->live_blocks;
       segment.closed = true;
-      batch.put(keys::segment(number), segment.encode());
+      batch.put(store_keys::segment(number), segment.encode());
     }
     out.segments.emplace_back(number, segment);
   }
-  read = for_each(*out.kv, keys::kFreedLetter, [&](std::string_view key, std::string_view value) -> Result<void> {
-    Result<LogPlace> place = keys::parse_place_key(key);
+  read = for_each(*out.kv, store_keys::kFreedLetter, [&](std::string_view key, std::string_view value) -> Result<void> {
+    Result<LogPlace> place = store_keys::parse_place_key(key);
     if (!place) return place.error();
     ByteReader reader(value);
     uint32_t blocks = static_cast<uint32_t>(reader.varint());

@@ -95,8 +95,8 @@ Task<Result<void>> KvChunkStore::remove_now(ChunkId id, uint64_t up_to_version) 
   }
   if (chunk->in_kv) {
     Result<void> written = co_await commit([this, &chunk](BatchWriter& writer) {
-      writer.erase(keys::chunk(chunk->id));
-      writer.put(keys::doomed(chunk->body), {});
+      writer.erase(store_keys::chunk(chunk->id));
+      writer.put(store_keys::doomed(chunk->body), {});
       --store_record_.chunks;
       store_record_changed_ = true;
     });
@@ -123,17 +123,17 @@ struct KvChunkStore::ClonePlan {
 Result<KvChunkStore::ClonePlan> KvChunkStore::read_for_clone(const KvStore& kv, BodyId source) {
   ClonePlan plan;
   std::unique_ptr<KvIterator> it = kv.iterate();
-  std::string extents = keys::prefix(keys::kExtentsLetter, source.value);
+  std::string extents = store_keys::prefix(store_keys::kExtentsLetter, source.value);
   for (it->seek(extents); it->valid() && it->key().starts_with(extents); it->next()) {
-    Result<keys::BodyKey> key = keys::parse_body_key(it->key());
+    Result<store_keys::BodyKey> key = store_keys::parse_body_key(it->key());
     if (!key) return key.error();
     Result<ExtentGroup> group = ExtentGroup::decode(it->value());
     if (!group) return group.error();
     plan.groups.push_back({key->number, *group});
   }
-  std::string blocks = keys::prefix(keys::kInlineLetter, source.value);
+  std::string blocks = store_keys::prefix(store_keys::kInlineLetter, source.value);
   for (it->seek(blocks); it->valid() && it->key().starts_with(blocks); it->next()) {
-    Result<keys::BodyKey> key = keys::parse_body_key(it->key());
+    Result<store_keys::BodyKey> key = store_keys::parse_body_key(it->key());
     if (!key) return key.error();
     plan.inline_blocks.emplace_back(key->number, std::string(it->value()));
   }
@@ -202,12 +202,12 @@ Task<Result<ReplicaStatus>> KvChunkStore::clone_now(ChunkId source, uint64_t sou
     ByteWriter user;
     user.u64(to->id.value);
     for (const LoadedGroup& group : plan->groups) {
-      writer.put(keys::extents(to->body, group.group), group.extents.encode());
+      writer.put(store_keys::extents(to->body, group.group), group.extents.encode());
       for (uint32_t segment : group.extents.segments())
-        writer.put(keys::user(segment, to->body, group.group), user.str());
+        writer.put(store_keys::user(segment, to->body, group.group), user.str());
     }
     for (const auto& [block, bytes] : plan->inline_blocks)
-      writer.put(keys::inline_block(to->body, block), bytes);
+      writer.put(store_keys::inline_block(to->body, block), bytes);
     log_->share(shared);
     ChunkRecord record;
     record.body = to->body;
@@ -218,7 +218,7 @@ Task<Result<ReplicaStatus>> KvChunkStore::clone_now(ChunkId source, uint64_t sou
     record.allocated_blocks = to->allocated_blocks;
     record.boot = to->boot;
     record.owner = to->owner;
-    writer.put(keys::chunk(to->id), record.encode());
+    writer.put(store_keys::chunk(to->id), record.encode());
     ++store_record_.chunks;
     store_record_changed_ = true;
   });

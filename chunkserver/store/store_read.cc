@@ -107,7 +107,7 @@ Result<KvChunkStore::ReadPlan> KvChunkStore::run_read(const KvStore& kv, BodyId 
     } else {
       bool complete = true;
       for (uint32_t i = 0; i < part.blocks; ++i) {
-        Result<std::string> value = kv.get(keys::inline_block(body, part.first_block + i));
+        Result<std::string> value = kv.get(store_keys::inline_block(body, part.first_block + i));
         if (value.failed_with(ErrorCode::kNotFound)) {
           complete = false;
           break;

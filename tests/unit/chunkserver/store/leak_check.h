@@ -37,7 +37,7 @@ inline void expect_no_leak(StoreUnderTest& t, Workload& work) {
   for (const std::string& key : keys) {
     if (letters.size() < 40) letters += key.substr(0, 1);
   }
-  EXPECT_EQ(keys, std::vector<std::string>{keys::store()}) << letters;
+  EXPECT_EQ(keys, std::vector<std::string>{store_keys::store()}) << letters;
   EXPECT_TRUE(t.disk().list(t.options.folder + "/log")->empty());
   t.new_world();
 }
