@@ -77,7 +77,7 @@ void AsioLoop::run(const std::function<bool()>& finished) {
   loop_thread_.store(std::this_thread::get_id(), std::memory_order_relaxed);
   while (!finished()) {
     bool busy = run_posted();
-    busy |= io_.poll() > 0;
+    busy |= run_handlers();
     busy |= !timers_.empty() && timers_.run_due(now()) > 0;
     if (busy || has_posted() || finished()) continue;
     if (poll_for_work()) continue;
@@ -98,6 +98,14 @@ bool AsioLoop::run_posted() {
   return any;
 }
 
+bool AsioLoop::run_handlers() {
+  // Not io_.poll(): sockets that are always ready would keep it, and what their coroutines post would wait.
+  for (int i = 0; i < kHandlersPerTurn; ++i) {
+    if (io_.poll_one() == 0) return i > 0;
+  }
+  return true;
+}
+
 bool AsioLoop::poll_for_work() {
   // A turn of this loop takes about a microsecond. One that took this long was taken off its core by somebody who needs
   // it.
@@ -107,7 +115,7 @@ bool AsioLoop::poll_for_work() {
   if (budget == Duration::zero()) return false;
   TimePoint before = start;
   while (true) {
-    bool found = io_.poll() > 0 || has_posted();
+    bool found = io_.poll_one() > 0 || has_posted();
     TimePoint after = now();
     found |= timers_.next() <= after;
     if (found) {

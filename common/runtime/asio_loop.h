@@ -47,10 +47,12 @@ class AsioLoop final : public Executor, public Clock {
   LoopCounters counters() const;
 
  private:
-  // After so many posted functions the reactor gets its turn, however many more there are.
+  // After so many of the one the other gets its turn, however many more there are.
   static constexpr int kPostedPerTurn = 256;
+  static constexpr int kHandlersPerTurn = 64;
 
   bool run_posted();
+  bool run_handlers();
   bool has_posted() const { return !posted_.empty() || remote_waiting_.load(std::memory_order_acquire); }
   void take_remote();
   // True if work came.

@@ -16,6 +16,7 @@
 
 #include "common/base/check.h"
 #include "common/base/result.h"
+#include "common/runtime/read_predictor.h"
 
 namespace cairn {
 
@@ -71,6 +72,8 @@ class WaitableFd : public std::enable_shared_from_this<WaitableFd> {
     bool waiting_ = false;
   };
   Ready ready(For direction) { return Ready(shared_from_this(), direction); }
+
+  ReadPredictor reads;  // for a stream's reader
 
  private:
   using Descriptor = boost::asio::posix::stream_descriptor;

@@ -54,8 +54,8 @@ class PosixFile final : public File {
       if (n < 0) return errno_error("reading " + path_);
       if (n == 0) break;
       got += static_cast<size_t>(n);
-      // After a short read at the end of the file an O_DIRECT read would no longer be aligned: EINVAL instead of 0.
-      if (n % 512 != 0) break;
+      // A direct read that ends within a block has met the end of the file; going on would be out of alignment.
+      if (direct_ && n % 4096 != 0) break;
     }
     return got;
   }

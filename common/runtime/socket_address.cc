@@ -84,7 +84,11 @@ Address from_socket_address(const SocketAddress& address) {
 }
 
 struct Resolver::Shared {
+  // More names than this at once are asked for only when the system's resolver hangs.
+  static constexpr int kThreadsMax = 16;
+
   std::mutex mutex;
+  int threads = 0;     // under mutex
   Executor* executor;  // under mutex; null once the Resolver has gone
   struct Waiting {
     Waiting(Executor& loop, Clock& clock, TimePoint deadline, std::move_only_function<void()> late)
@@ -119,6 +123,15 @@ Future<Addresses> Resolver::look_up(const Address& address, Clock& clock, TimePo
     shared->answer(id, Error(ErrorCode::kTimeout, "looking up " + name));
   };
   auto waiting = shared_->waiting.try_emplace(id, *shared_->executor, clock, deadline, std::move(late)).first;
+  Future<Addresses> answer = waiting->second.promise.future();
+  {
+    std::lock_guard lock(shared_->mutex);
+    if (shared_->threads == Shared::kThreadsMax) {
+      shared_->answer(id, Error(ErrorCode::kOverload, "looking up " + to_string(address) + ": the resolver hangs"));
+      return answer;
+    }
+    ++shared_->threads;
+  }
   // Threads inherit the mask: signals are for the loop's thread.
   sigset_t all;
   sigset_t before;
@@ -127,11 +140,12 @@ Future<Addresses> Resolver::look_up(const Address& address, Clock& clock, TimePo
   std::thread([shared = shared_, address, id] {
     Result<Addresses> found = look_up_blocking(address);
     std::lock_guard lock(shared->mutex);
+    --shared->threads;
     if (!shared->executor) return;
     shared->executor->post([shared, id, found = std::move(found)]() mutable { shared->answer(id, std::move(found)); });
   }).detach();
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  return waiting->second.promise.future();
+  return answer;
 }
 
 }  // namespace cairn

@@ -61,17 +61,28 @@ void tune(int fd, int family) {
 Task<Result<size_t>> receive(std::shared_ptr<WaitableFd> socket, std::span<std::byte> out, bool all) {
   CHECK(!out.empty() || all);
   size_t got = 0;
+  bool told = false;  // by the reactor that there is something
   while (got < out.size()) {
     if (socket->closed()) co_return socket->reason();
+    if (!told && !socket->reads.worth_trying()) {
+      co_await socket->ready(For::kRead);
+      told = true;
+      continue;
+    }
     ssize_t n = ::recv(socket->fd(), out.data() + got, out.size() - got, MSG_DONTWAIT);
+    if (n < 0 && errno == EINTR) continue;
+    bool empty = n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
+    if (!told) socket->reads.found(!empty);
+    told = false;
     if (n > 0) {
       got += static_cast<size_t>(n);
       if (!all) break;
     } else if (n == 0) {
       co_return Error(ErrorCode::kUnavailable, "the other side closed the connection");
-    } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+    } else if (empty) {
       co_await socket->ready(For::kRead);
-    } else if (errno != EINTR) {
+      told = true;
+    } else {
       co_return broken("receiving", errno);
     }
   }
