@@ -15,7 +15,7 @@
 #include "common/base/ids.h"
 #include "common/base/result.h"
 
-namespace cairn::keys {
+namespace cairn::store_keys {
 
 // A body is the blocks of one copy of a chunk: it has a number of its own (never used again), so that a copy can be
 // filled beside the one it will replace, and a removed one be taken apart later.
@@ -62,7 +62,7 @@ Result<UserKey> parse_user_key(std::string_view key);
 Result<uint64_t> parse_number_key(std::string_view key);  // chunk, doomed
 Result<uint32_t> parse_segment_key(std::string_view key);
 
-}  // namespace cairn::keys
+}  // namespace cairn::store_keys
 
 namespace cairn {
 
