@@ -19,7 +19,11 @@ Task<Result<OpenChunks::EntryPtr>> OpenChunks::find(ChunkId chunk) {
     if (forgotten != forgotten_ || entries_.contains(chunk)) continue;
     make_room();
     auto entry = std::make_shared<Entry>(world_.executor());
-    if (status) entry->view = view_of(*status);
+    if (status) {
+      entry->view = view_of(*status);
+    } else if (auto fence = fences_.find(chunk); fence != fences_.end()) {
+      entry->view.version = fence->second;
+    }
     entries_.emplace(chunk, entry);
     co_return entry;
   }
@@ -69,6 +73,13 @@ void OpenChunks::drop(std::map<ChunkId, EntryPtr>::iterator place) {
   entries_.erase(place);
   entry->forgotten = true;
   entry->changed.notify_all();
+}
+
+void OpenChunks::fence(ChunkId chunk, uint64_t version) {
+  if (fences_.size() >= kFencesMax) fences_.erase(fences_.begin());  // ids ascend: the oldest chunk
+  uint64_t& lowest = fences_[chunk];
+  lowest = std::max(lowest, version);
+  forget(chunk);
 }
 
 void OpenChunks::copy_began(ChunkId chunk, uint64_t version, uint64_t sequence) {

@@ -21,6 +21,8 @@ class OpenChunks {
  public:
   static constexpr size_t kViewsMax = 16384;  // of about 250 bytes; beyond it those that nobody uses are forgotten
 
+  static constexpr size_t kFencesMax = 65536;
+
   struct Entry {
     explicit Entry(Executor& executor) : changed(executor) {}
     ReplicaView view;
@@ -46,6 +48,10 @@ class OpenChunks {
   // A chunk that is being copied is kept: its view is the copy's.
   void forget(ChunkId chunk);
 
+  // The version of a chunk that is not here has been raised: a write of a lower one that was on its way may not make it
+  // now. Remembered for the kFencesMax newest; a process that starts again has no such writes.
+  void fence(ChunkId chunk, uint64_t version);
+
   // A copy of this chunk has been ordered: writes of the version that it will have wait for its beginning.
   void copy_ordered(ChunkId chunk) { ordered_.insert(chunk); }
   bool copy_is_ordered(ChunkId chunk) const { return ordered_.contains(chunk); }
@@ -64,6 +70,7 @@ class OpenChunks {
   ChunkStore& store_;
   std::map<ChunkId, EntryPtr> entries_;
   std::set<ChunkId> ordered_;
+  std::map<ChunkId, uint64_t> fences_;
   uint64_t forgotten_ = 0;  // times: an answer of the store from before says nothing
   bool stopping_ = false;
 };

@@ -35,8 +35,8 @@ ReplicaView view_of(const ReplicaStatus& status) {
 
 WriteVerdict judge_write(const ReplicaView& view, uint64_t version, uint64_t sequence) {
   CHECK(view.synced <= view.taken && view.taken <= view.handed);
-  if (!view.present) return sequence == 1 ? WriteVerdict::kTake : WriteVerdict::kWait;
   if (version < view.version) return WriteVerdict::kOldVersion;
+  if (!view.present) return sequence == 1 ? WriteVerdict::kTake : WriteVerdict::kWait;
   if (version > view.version) return WriteVerdict::kNewVersion;
   if (sequence <= view.taken) return WriteVerdict::kDone;
   if (view.sealed) return WriteVerdict::kOldVersion;

@@ -15,7 +15,7 @@ namespace cairn {
 // What a replica knows of one of its chunks.
 struct ReplicaView {
   bool present = false;
-  uint64_t version = 0;
+  uint64_t version = 0;  // of a chunk that is not here: the lowest one that may begin
   bool sealed = false;
   uint64_t synced = 0;  // every write up to it is on disk
   uint64_t taken = 0;   // every write up to it is done

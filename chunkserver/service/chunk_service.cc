@@ -104,6 +104,7 @@ Task<Result<RaiseVersionReply>> ChunkService::raise(RaiseVersionRequest request,
   }
   Result<ReplicaStatus> status = co_await parts_.store.raise(request.chunk, request.from_version, request.to_version);
   parts_.chunks.forget(request.chunk);
+  if (status.failed_with(ErrorCode::kNotFound)) parts_.chunks.fence(request.chunk, request.to_version);
   co_return reply_with(std::move(status));
 }
 
