@@ -32,7 +32,7 @@ inline constexpr char kUserLetter = 'r';
 inline constexpr char kSegmentLetter = 's';
 
 std::string store();                                              // -> StoreRecord
-std::string chunk(ChunkId chunk);                                 // -> ChunkRecord
+std::string chunk(ChunkId chunk);                                 // -> StoredChunkRecord
 std::string doomed(BodyId body);                                  // a body that no chunk has: to be taken apart
 std::string extents(BodyId body, uint32_t group);                 // -> ExtentGroup
 std::string freed(LogPlace place);                                // -> number of blocks: to be punched
@@ -79,7 +79,7 @@ struct StoreRecord {
   static Result<StoreRecord> decode(std::string_view in);
 };
 
-struct ChunkRecord {
+struct StoredChunkRecord {
   BodyId body;
   uint64_t version = 0;
   ChunkState state = ChunkState::kOpen;
@@ -90,8 +90,8 @@ struct ChunkRecord {
   OwnerHint owner;
 
   std::string encode() const;
-  static Result<ChunkRecord> decode(std::string_view in);
-  bool operator==(const ChunkRecord&) const = default;
+  static Result<StoredChunkRecord> decode(std::string_view in);
+  bool operator==(const StoredChunkRecord&) const = default;
 };
 
 struct SegmentRecord {
