@@ -5,38 +5,9 @@
 #include <utility>
 
 #include "common/base/check.h"
-#include "common/runtime/memory_content.h"
+#include "common/runtime/memory_disk_nodes.h"
 
 namespace cairn {
-
-struct MemoryDisk::Node {
-  uint64_t id = 0;
-  bool folder = false;
-  std::map<std::string, NodePtr> names;          // of a folder
-  std::map<std::string, NodePtr> durable_names;  // of a folder
-  MemoryContent content;                         // of a file
-  uint64_t links = 0;                            // names, as they are now
-  uint64_t open_files = 0;
-  uint64_t counted_bytes = 0;  // its part of used_bytes_
-  uint64_t crashes = 0;        // the last crash it has seen
-  bool locked = false;
-};
-
-// One operation on names: wholly durable or not at all. No node: the name goes.
-struct MemoryDisk::NameChange {
-  struct Entry {
-    NodePtr folder;
-    std::string name;
-    NodePtr node;
-  };
-  std::vector<Entry> entries;
-};
-
-struct MemoryDisk::Place {
-  NodePtr folder;
-  std::string name;
-  NodePtr node;  // what has that name, if anything
-};
 
 namespace {
 
@@ -54,138 +25,7 @@ Result<std::vector<std::string>> parts_of(const std::string& path) {
   return parts;
 }
 
-bool aligned(uint64_t offset, std::span<const std::byte> memory) {
-  return (offset | memory.size() | reinterpret_cast<uintptr_t>(memory.data())) % 4096 == 0;
-}
-
 }  // namespace
-
-// ---- Files
-
-class MemoryDisk::OpenFile final : public File {
- public:
-  OpenFile(MemoryDisk& disk, NodePtr node, std::string path, OpenFlags flags)
-      : disk_(disk), node_(std::move(node)), path_(std::move(path)), flags_(flags), life_(disk.crashes_) {
-    ++node_->open_files;
-    disk_.count_space(*node_);
-  }
-  ~OpenFile() override {
-    std::lock_guard lock(disk_.mutex_);
-    if (life_ == disk_.crashes_) {
-      --node_->open_files;
-      disk_.count_space(*node_);
-    }
-    node_.reset();
-  }
-
-  Result<size_t> read(uint64_t offset, std::span<std::byte> out) override {
-    std::lock_guard lock(disk_.mutex_);
-    Result<void> ready = check(offset, out);
-    if (!ready) return ready.error();
-    ++disk_.counters_.reads;
-    disk_.spend(disk_.speed_.operation, out.size());
-    return node_->content.read(offset, out);
-  }
-
-  Result<size_t> read_cached(uint64_t offset, std::span<std::byte> out) override {
-    std::lock_guard lock(disk_.mutex_);
-    Result<void> ready = check(offset, out);
-    if (!ready) return ready.error();
-    if (disk_.nothing_cached_) return ErrorCode::kAgain;
-    return node_->content.read(offset, out);
-  }
-
-  Result<void> write(uint64_t offset, std::span<const std::byte> data) override {
-    return write_gather(offset, std::span(&data, 1));
-  }
-
-  Result<void> write_gather(uint64_t offset, std::span<const std::span<const std::byte>> pieces) override {
-    std::lock_guard lock(disk_.mutex_);
-    std::vector<std::byte> data;
-    for (std::span<const std::byte> piece : pieces) {
-      Result<void> ready = check(offset + data.size(), piece);
-      if (!ready) return ready;
-      data.insert(data.end(), piece.begin(), piece.end());
-    }
-    Result<void> room = check_writable(offset, data.size());
-    if (!room) return room;
-    return change("writing ", [&] {
-      ++disk_.counters_.writes;
-      disk_.counters_.bytes_written += data.size();
-      disk_.spend(Duration::zero(), data.size());
-      node_->content.write(offset, std::move(data));
-    });
-  }
-
-  Result<void> sync() override {
-    std::lock_guard lock(disk_.mutex_);
-    Result<void> ready = check(0, {});
-    if (!ready) return ready;
-    return change("syncing ", [&] {
-      ++disk_.counters_.syncs;
-      disk_.spend(disk_.speed_.sync, 0);
-      node_->content.sync();
-    });
-  }
-
-  Result<void> truncate(uint64_t size) override {
-    std::lock_guard lock(disk_.mutex_);
-    Result<void> ready = check_writable(0, 0);
-    if (!ready) return ready;
-    return change("truncating ", [&] { node_->content.truncate(size); });
-  }
-
-  Result<void> allocate(uint64_t offset, uint64_t size, bool keep_size) override {
-    std::lock_guard lock(disk_.mutex_);
-    Result<void> ready = check_writable(offset, size);
-    if (!ready || size == 0) return ready;
-    return change("reserving space in ", [&] { node_->content.allocate(offset, size, keep_size); });
-  }
-
-  Result<void> punch_hole(uint64_t offset, uint64_t size) override {
-    std::lock_guard lock(disk_.mutex_);
-    Result<void> ready = check_writable(0, 0);
-    if (!ready || size == 0) return ready;
-    return change("punching a hole in ", [&] { node_->content.punch_hole(offset, size); });
-  }
-
-  Result<uint64_t> size() override {
-    std::lock_guard lock(disk_.mutex_);
-    Result<void> ready = check(0, {});
-    if (!ready) return ready.error();
-    return node_->content.size();
-  }
-
- private:
-  Result<void> check(uint64_t offset, std::span<const std::byte> memory) const {
-    if (life_ != disk_.crashes_) return Error(ErrorCode::kIo, path_ + " was open before the crash");
-    if (flags_.direct && !aligned(offset, memory)) {
-      return Error(ErrorCode::kInvalid, "O_DIRECT out of alignment on " + path_);
-    }
-    return disk_.check_working(path_);
-  }
-  // Also that there is room for the range.
-  Result<void> check_writable(uint64_t offset, uint64_t size) const {
-    Result<void> ready = check(0, {});
-    if (!ready) return ready;
-    if (flags_.read_only) return Error(ErrorCode::kBadHandle, path_);
-    uint64_t missing = node_->content.missing_bytes(offset, size);
-    if (missing > 0 && disk_.used_bytes_ + missing > disk_.capacity_bytes_) return Error(ErrorCode::kNoSpace, path_);
-    return {};
-  }
-  template <class F>
-  Result<void> change(const char* doing, F effect) {
-    Result<void> done = disk_.change(doing + path_, std::move(effect));
-    disk_.count_space(*node_);
-    return done;
-  }
-
-  MemoryDisk& disk_;
-  NodePtr node_;
-  std::string path_;
-  OpenFlags flags_;
-  uint64_t life_;  // of the disk: its crashes
-};
 
 class MemoryDisk::Lock final : public FolderLock {
  public:
@@ -232,19 +72,16 @@ void MemoryDisk::spend(Duration fixed, uint64_t bytes) {
   }
 }
 
-template <class F>
-Result<void> MemoryDisk::change(const std::string& doing, F effect) {
+Result<MemoryDisk::Effect> MemoryDisk::start_change(const std::string& doing) {
   Result<void> working = check_working(doing);
-  if (!working) return working;
+  if (!working) return working.error();
   spend(speed_.operation, 0);
   if (fail_at_ && operations_ >= *fail_at_) {
     failing_ = true;
-    if (last_operation_ == LastOperation::kTakesEffect) effect();
-    return check_working(doing);
+    return last_operation_ == LastOperation::kTakesEffect ? Effect::kFailsAfter : Effect::kFailsBefore;
   }
   ++operations_;
-  effect();
-  return {};
+  return Effect::kSucceeds;
 }
 
 void MemoryDisk::count_space(Node& node) {
@@ -331,7 +168,7 @@ Result<std::unique_ptr<File>> MemoryDisk::open(const std::string& path, OpenFlag
     count_space(*place->node);
     if (!cut) return cut.error();
   }
-  return std::make_unique<OpenFile>(*this, place->node, path, flags);
+  return make_file(place->node, path, flags);
 }
 
 Result<bool> MemoryDisk::exists(const std::string& path) {

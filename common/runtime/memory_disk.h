@@ -101,12 +101,21 @@ class MemoryDisk final : public Disk {
   Result<void> check_working(const std::string& doing) const;
   // Counts one operation that changes something and runs `effect`, unless the disk fails before it.
   template <class F>
-  Result<void> change(const std::string& doing, F effect);
+  Result<void> change(const std::string& doing, F effect) {
+    Result<Effect> starts = start_change(doing);
+    if (!starts) return starts.error();
+    if (*starts != Effect::kFailsBefore) effect();
+    if (*starts != Effect::kSucceeds) return check_working(doing);
+    return {};
+  }
+  enum class Effect { kSucceeds, kFailsBefore, kFailsAfter };
+  Result<Effect> start_change(const std::string& doing);
   Result<void> change_names(const std::string& doing, NameChange change);
   void make_durable(const NameChange& change);
   void spend(Duration fixed, uint64_t bytes);
   void count_space(Node& node);
   NodePtr make_node(bool folder);
+  std::unique_ptr<File> make_file(NodePtr node, const std::string& path, OpenFlags flags);
   Result<void> remove_locked(const std::string& path);
   Result<void> remove_tree_locked(const std::string& path);
   void sync_names(const Node& folder);
