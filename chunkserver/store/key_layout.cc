@@ -171,7 +171,7 @@ Result<StoreRecord> StoreRecord::decode(std::string_view in) {
   return out;
 }
 
-std::string ChunkRecord::encode() const {
+std::string StoredChunkRecord::encode() const {
   ByteWriter out;
   out.u8(kRecordFormat);
   out.varint(body.value);
@@ -187,11 +187,11 @@ std::string ChunkRecord::encode() const {
   return out.take();
 }
 
-Result<ChunkRecord> ChunkRecord::decode(std::string_view in) {
+Result<StoredChunkRecord> StoredChunkRecord::decode(std::string_view in) {
   ByteReader reader(in);
   Result<void> format = check_format(reader, "chunk record");
   if (!format) return format.error();
-  ChunkRecord out;
+  StoredChunkRecord out;
   out.body = BodyId(reader.varint());
   out.version = reader.varint();
   uint8_t state = reader.u8();

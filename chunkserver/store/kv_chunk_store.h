@@ -86,7 +86,7 @@ class KvChunkStore final : public ChunkStore {
     ExtentGroup extents;
   };
   struct LoadedChunk {
-    ChunkRecord record;
+    StoredChunkRecord record;
     std::optional<ExtentGroup> first_group;
   };
   struct BatchJob {
@@ -189,7 +189,7 @@ class KvChunkStore final : public ChunkStore {
   Task<Result<void>> commit_now(ChunkPtr chunk, CommitGoal goal);
   // With the commit mutex held. `change` adds what else belongs into the batch.
   Task<Result<void>> commit_locked(ChunkPtr chunk, CommitGoal goal,
-                                   std::move_only_function<void(BatchWriter&, ChunkRecord)> change);
+                                   std::move_only_function<void(BatchWriter&, StoredChunkRecord)> change);
   Task<Result<void>> prepare_commit(ChunkPtr chunk, const std::vector<ExtentMap::Pending>* pending,
                                     uint64_t log_writes_before);
   Task<Result<void>> place_runs(ChunkPtr chunk);

@@ -61,7 +61,7 @@ Result<std::optional<KvChunkStore::LoadedChunk>> KvChunkStore::read_chunk(const 
   Result<std::string> value = kv.get(store_keys::chunk(id));
   if (value.failed_with(ErrorCode::kNotFound)) return std::optional<LoadedChunk>();
   if (!value) return value.error();
-  Result<ChunkRecord> record = ChunkRecord::decode(*value);
+  Result<StoredChunkRecord> record = StoredChunkRecord::decode(*value);
   if (!record) return record.error().in("chunk " + to_string(id));
   LoadedChunk loaded{*record, std::nullopt};
   // Most chunks are small files: their only extents come along.
@@ -117,7 +117,7 @@ Task<Result<ChunkPtr>> KvChunkStore::find(ChunkId id) {
         forget_slot(id);
         co_return Error(ErrorCode::kNotFound, "chunk " + to_string(id));
       }
-      const ChunkRecord& record = (*loaded)->record;
+      const StoredChunkRecord& record = (*loaded)->record;
       auto chunk = std::make_shared<Chunk>(executor_, id, record.body);
       chunk->version = chunk->lowest_version = record.version;
       chunk->sequence = chunk->synced_sequence = record.synced_sequence;
@@ -285,7 +285,7 @@ Task<Result<ChunkPage>> KvChunkStore::list(ChunkId after, size_t limit) {
             out.up_to = out.chunks.back().chunk;
             break;
           }
-          Result<ChunkRecord> record = ChunkRecord::decode(it->value());
+          Result<StoredChunkRecord> record = StoredChunkRecord::decode(it->value());
           if (!record) {
             out.bad.emplace_back(ChunkId(*id), record.error());
             continue;

@@ -53,7 +53,7 @@ Task<Result<void>> KvChunkStore::prepare_commit(ChunkPtr chunk, const std::vecto
 }
 
 Task<Result<void>> KvChunkStore::commit_locked(ChunkPtr chunk, CommitGoal goal,
-                                               std::move_only_function<void(BatchWriter&, ChunkRecord)> change) {
+                                               std::move_only_function<void(BatchWriter&, StoredChunkRecord)> change) {
   if (failure_) co_return usable();
   if (chunk->removed) co_return Error(ErrorCode::kNotFound, "chunk " + to_string(chunk->id) + " was removed");
   bool nothing_to_do = !change && !chunk->unsynced() && !goal.seal && goal.raise_to <= chunk->version;
@@ -70,7 +70,7 @@ Task<Result<void>> KvChunkStore::commit_locked(ChunkPtr chunk, CommitGoal goal,
   }
   // The snapshot. Writes that come from here on belong to the next commit.
   std::vector<ExtentMap::Pending> pending = chunk->map.snapshot();
-  ChunkRecord record;
+  StoredChunkRecord record;
   record.body = chunk->body;
   record.synced_sequence = chunk->sequence;
   record.length_bytes = chunk->length_bytes;

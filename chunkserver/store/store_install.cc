@@ -234,7 +234,7 @@ Task<Result<ReplicaStatus>> KvChunkStore::finish_now(ChunkId id, uint64_t versio
   uint64_t sequence = chunk->sequence;
   if (old && old->removed) old.reset();
   Result<void> done =
-      co_await commit_locked(chunk, {}, [this, &old, &chunk, seal](BatchWriter& writer, ChunkRecord record) {
+      co_await commit_locked(chunk, {}, [this, &old, &chunk, seal](BatchWriter& writer, StoredChunkRecord record) {
         if (seal) record.state = ChunkState::kSealed;
         record.boot = store_record_.boot;
         writer.put(store_keys::chunk(chunk->id), record.encode());

@@ -209,7 +209,7 @@ Task<Result<ReplicaStatus>> KvChunkStore::clone_now(ChunkId source, uint64_t sou
     for (const auto& [block, bytes] : plan->inline_blocks)
       writer.put(store_keys::inline_block(to->body, block), bytes);
     log_->share(shared);
-    ChunkRecord record;
+    StoredChunkRecord record;
     record.body = to->body;
     record.version = to->version;
     record.state = to->state;
