@@ -6,27 +6,16 @@
 // is never taken for it. Functions block briefly on the local disk; any thread.
 #pragma once
 
-#include <optional>
 #include <string>
-#include <string_view>
-#include <sys/types.h>
 #include <vector>
 
 #include "common/base/result.h"
 #include "common/runtime/disk.h"
 #include "common/runtime/world.h"
+#include "fs/fuse/kernel_mount.h"
+#include "fs/fuse/process_id.h"
 
 namespace cairn {
-
-struct ProcessId {
-  pid_t pid = 0;
-  uint64_t start_time = 0;  // field 22 of /proc/PID/stat
-
-  bool operator==(const ProcessId&) const = default;
-};
-// This process, or the one with that id now; nothing if there is none (or only a zombie).
-std::optional<ProcessId> find_process(pid_t pid);
-bool alive(const ProcessId& process);
 
 struct MountRecord {
   std::string mountpoint;  // absolute, without links
@@ -49,18 +38,6 @@ Result<MountRecord> find_mount(Disk& disk, const std::string& mountpoint);
 MountRecord new_mount_record(const std::string& mountpoint, const std::string& masters);
 Result<void> write_mount_record(Disk& disk, const MountRecord& record);
 void remove_mount_record(Disk& disk, const MountRecord& record);
-
-// What the kernel has mounted (/proc/self/mountinfo), Cairn's only.
-struct KernelMount {
-  std::string mountpoint;
-  std::string source;         // "cairn#host:port,host:port"
-  uint32_t device_minor = 0;  // N of /sys/fs/fuse/connections/N
-  bool read_only = false;
-};
-std::vector<KernelMount> kernel_mounts();
-std::vector<KernelMount> parse_mountinfo(std::string_view text);
-// "cairn#a,b" -> "a,b"; empty if it is no source of Cairn's.
-std::string masters_of_source(std::string_view source);
 
 // Asks a mount's process: path "/metrics", "/health", or "/sync" (answered when everything that was written through the
 // mount before is durable, or could not be made so: status 500 and what is missing).

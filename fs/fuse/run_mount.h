@@ -19,7 +19,6 @@ namespace cairn {
 // Kernel features that may be there and that tests switch off, to run as on an older kernel (6.1).
 struct KernelFeatures {
   bool kill_privileges = true;  // FUSE_HANDLE_KILLPRIV_V2: no GETXATTR before each write
-  bool direct_io_mmap = true;   // FUSE_DIRECT_IO_ALLOW_MMAP (6.6)
   bool readdirplus = true;
   bool parallel_dirops = true;
 };

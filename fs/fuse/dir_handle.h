@@ -1,0 +1,60 @@
+// Open directories. The kernel asks for few entries at a time, the file system gives about a thousand: what was given
+// and not yet asked for is kept with the handle. An offset is the cookie of the entry before it ("." is 1, ".." is 2),
+// so a listing goes on at the right place whatever has been removed or added meanwhile.
+//
+// Pure; loop thread only.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <unordered_map>
+#include <vector>
+
+#include "common/runtime/clock.h"
+#include "fs/client/file_system.h"
+
+namespace cairn {
+
+inline constexpr uint64_t kDotCookie = 1;
+inline constexpr uint64_t kDotDotCookie = 2;
+inline constexpr uint32_t kListingEntriesMax = 1000;  // of one question: about 100 KiB with attributes
+
+// A part of a listing.
+struct DirectoryPage {
+  uint64_t after = 0;  // the entries follow this cookie (0: from the start)
+  std::vector<DirectoryEntry> entries;
+  bool end = false;
+  bool plus = false;  // with attributes
+  InodeId parent;
+  TimePoint valid_until{};  // of names and attributes: what is given later is given without a timeout
+
+  // Where to go on after `cookie`; nothing if the page does not say. entries.size() if all of it lies before.
+  std::optional<size_t> position_after(uint64_t cookie) const;
+};
+
+class DirectoryHandles {
+ public:
+  uint64_t open(InodeId directory);
+  void release(uint64_t handle);
+  // The page that was stored last, if it can serve what follows `cookie`; nullptr if it must be fetched.
+  const DirectoryPage* page(uint64_t handle, uint64_t cookie, bool plus) const;
+  // For a handle that has been released meanwhile: forgotten.
+  void store(uint64_t handle, DirectoryPage page);
+  size_t size() const { return handles_.size(); }
+
+ private:
+  struct Handle {
+    InodeId directory;
+    DirectoryPage page;
+    bool has_page = false;
+  };
+  std::unordered_map<uint64_t, Handle> handles_;
+  uint64_t next_ = 1;
+};
+
+// Cookie for the file system's read_directory() after the kernel's offset.
+inline uint64_t file_system_cookie(uint64_t offset) {
+  return offset <= kDotDotCookie ? 0 : offset;
+}
+
+}  // namespace cairn

@@ -1,0 +1,150 @@
+#define FUSE_USE_VERSION 314
+
+#include "fs/fuse/fuse_ops.h"
+
+#include <cerrno>
+#include <fuse_lowlevel.h>
+#include <linux/fuse.h>
+#include <utility>
+
+#include "common/base/log.h"
+
+namespace cairn {
+
+namespace {
+
+const char* operation_name(uint32_t opcode) {
+  switch (opcode) {
+    case FUSE_LOOKUP:
+      return "lookup";
+    case FUSE_GETATTR:
+      return "getattr";
+    case FUSE_SETATTR:
+      return "setattr";
+    case FUSE_READLINK:
+      return "readlink";
+    case FUSE_SYMLINK:
+      return "symlink";
+    case FUSE_MKNOD:
+      return "mknod";
+    case FUSE_MKDIR:
+      return "mkdir";
+    case FUSE_UNLINK:
+      return "unlink";
+    case FUSE_RMDIR:
+      return "rmdir";
+    case FUSE_RENAME:
+      return "rename";
+    case FUSE_RENAME2:
+      return "rename";
+    case FUSE_LINK:
+      return "link";
+    case FUSE_OPEN:
+      return "open";
+    case FUSE_READ:
+      return "read";
+    case FUSE_WRITE:
+      return "write";
+    case FUSE_STATFS:
+      return "statfs";
+    case FUSE_RELEASE:
+      return "release";
+    case FUSE_FSYNC:
+      return "fsync";
+    case FUSE_SETXATTR:
+      return "setxattr";
+    case FUSE_GETXATTR:
+      return "getxattr";
+    case FUSE_LISTXATTR:
+      return "listxattr";
+    case FUSE_REMOVEXATTR:
+      return "removexattr";
+    case FUSE_FLUSH:
+      return "flush";
+    case FUSE_OPENDIR:
+      return "opendir";
+    case FUSE_READDIR:
+      return "readdir";
+    case FUSE_RELEASEDIR:
+      return "releasedir";
+    case FUSE_FSYNCDIR:
+      return "fsyncdir";
+    case FUSE_CREATE:
+      return "create";
+    case FUSE_READDIRPLUS:
+      return "readdirplus";
+    case FUSE_FORGET:
+      return "forget";
+    case FUSE_BATCH_FORGET:
+      return "forget";
+    default:
+      return "other";
+  }
+}
+
+}  // namespace
+
+FuseOps::FuseOps(World& world, FileSystem& file_system, KernelChannel& channel, Notifier& notifier, InodeTable& inodes,
+                 uint32_t max_background)
+    : world_(world),
+      file_system_(file_system),
+      channel_(channel),
+      notifier_(notifier),
+      inodes_(inodes),
+      max_background_(max_background),
+      tasks_(world.executor(), world.clock()) {}
+
+void FuseOps::initialise(fuse_conn_info* connection) {
+  // No writeback cache: with it a mount could not honour a recall in bounded time (docs/consistency.md). Pages go when
+  // we say so, not after each own write (EXPLICIT instead of AUTO). What a symlink says never changes.
+  constexpr unsigned kWanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_ATOMIC_O_TRUNC |
+                               FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_EXPLICIT_INVAL_DATA | FUSE_CAP_PARALLEL_DIROPS |
+                               FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_CACHE_SYMLINKS;
+  connection->want = kWanted & connection->capable;
+  connection->max_write = kFuseMaxIoBytes;
+  connection->max_read = kFuseMaxIoBytes;
+  connection->max_background = max_background_;
+  connection->congestion_threshold = max_background_ / 4 * 3;
+  connection->time_gran = 1;
+}
+
+Reply FuseOps::reply_to(fuse_req* request, uint64_t bytes) {
+  uint32_t opcode = channel_.header().opcode;
+  Histogram*& seconds = seconds_[std::min<size_t>(opcode, seconds_.size() - 1)];
+  if (!seconds) {
+    seconds = &world_.metrics().histogram("cairn_fuse_request_seconds", "from reading a request to its answer",
+                                          latency_bounds_seconds(), {{"op", operation_name(opcode)}});
+  }
+  return Reply(request, gate_, world_.clock(), seconds, bytes);
+}
+
+void FuseOps::count_entry(const Entry& entry) {
+  if (entry.attributes.inode) inodes_.looked_up(entry.attributes);
+}
+
+void FuseOps::give_entry(Reply reply, const Result<Entry>& entry) {
+  if (!entry) {
+    reply.error(entry.error());
+    return;
+  }
+  // Counted first: a notification that starts now must know that the kernel will hold the inode.
+  count_entry(*entry);
+  bool wanted = reply.entry(*entry);
+  if (!wanted && entry->attributes.inode) forget_inode(entry->attributes.inode, 1);
+}
+
+void FuseOps::forget_inode(InodeId inode, uint64_t count) {
+  if (inodes_.forget(inode, count)) file_system_.forget(inode);
+}
+
+Task<Result<void>> FuseOps::clear_set_id(InodeId inode) {
+  if (!inodes_.has_set_id(inode)) co_return Result<void>();
+  FileSystem::Changes changes;
+  changes.clear_set_id = true;
+  Result<AttributesView> changed = co_await file_system_.set_attributes(inode, changes);
+  if (!changed) co_return changed.error();
+  inodes_.seen(changed->attributes);
+  co_return Result<void>();
+}
+
+}  // namespace cairn

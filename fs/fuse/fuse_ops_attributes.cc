@@ -1,0 +1,86 @@
+// FuseOps: attributes, extended attributes, space.
+#include <cerrno>
+#include <utility>
+
+#include "fs/fuse/fuse_ops.h"
+
+namespace cairn {
+
+namespace {
+
+// getxattr(2), listxattr(2): size 0 asks how much there is.
+void give_bytes(Reply& reply, std::string_view value, size_t size) {
+  if (size == 0) {
+    reply.xattr_size(value.size());
+  } else if (value.size() > size) {
+    reply.error(ERANGE);
+  } else {
+    reply.bytes(value);
+  }
+}
+
+}  // namespace
+
+Task<void> FuseOps::get_attributes(Reply reply, InodeId inode) {
+  Result<AttributesView> view = co_await file_system_.get_attributes(inode);
+  if (!view) {
+    reply.error(view.error());
+    co_return;
+  }
+  inodes_.seen(view->attributes);
+  reply.attributes(*view);
+}
+
+Task<void> FuseOps::set_attributes(Reply reply, InodeId inode, FileSystem::Changes changes) {
+  Result<AttributesView> view = co_await file_system_.set_attributes(inode, changes);
+  if (!view) {
+    reply.error(view.error());
+    co_return;
+  }
+  inodes_.seen(view->attributes);
+  reply.attributes(*view);
+}
+
+Task<void> FuseOps::get_xattr(Reply reply, InodeId inode, std::string name, size_t size) {
+  Result<std::string> value = co_await file_system_.get_xattr(inode, std::move(name));
+  if (value) {
+    give_bytes(reply, *value, size);
+  } else {
+    reply.error(value.error());
+  }
+}
+
+Task<void> FuseOps::list_xattr(Reply reply, InodeId inode, size_t size) {
+  Result<std::vector<std::string>> names = co_await file_system_.list_xattr(inode);
+  if (!names) {
+    reply.error(names.error());
+    co_return;
+  }
+  std::string joined;
+  for (const std::string& name : *names)
+    joined.append(name).push_back('\0');
+  give_bytes(reply, joined, size);
+}
+
+Task<void> FuseOps::set_xattr(Reply reply, InodeId inode, std::string name, std::string value, bool create_only,
+                              bool replace_only) {
+  Result<void> set =
+      co_await file_system_.set_xattr(inode, std::move(name), std::move(value), create_only, replace_only);
+  reply.result(set);
+}
+
+Task<void> FuseOps::remove_xattr(Reply reply, InodeId inode, std::string name) {
+  Result<void> removed = co_await file_system_.remove_xattr(inode, std::move(name));
+  reply.result(removed);
+}
+
+Task<void> FuseOps::stat_fs(Reply reply, InodeId inode) {
+  Result<StatFsReply> space = co_await file_system_.stat_fs(inode);
+  if (space) {
+    reply.stat_fs(*space);
+  } else {
+    reply.error(space.error());
+  }
+}
+
+}  // namespace cairn

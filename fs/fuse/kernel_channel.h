@@ -1,0 +1,102 @@
+// KernelChannel: /dev/fuse before libfuse. The one place that sees every buffer in both directions, because
+// libfuse 3.14 lacks flags and notifications that kernels have and we need (docs/design.md 3.1).
+//
+// Requests are received here and handed to libfuse; the data of a WRITE lands in a page-aligned Buffer of its own,
+// which its handler takes without a copy. The answer to INIT is completed on its way out. Notifications are written
+// raw.
+//
+// Loop thread only, but notifications: these are thread-safe and may block behind requests that the loop has yet to
+// answer (docs/consistency.md), so they are never called on the loop. Must outlive the fuse_session.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <linux/fuse.h>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/base/buffer.h"
+#include "common/base/ids.h"
+#include "common/base/result.h"
+#include "common/base/units.h"
+#include "fs/fuse/notifier.h"
+#include "fs/fuse/run_mount.h"
+
+struct fuse_session;
+struct iovec;
+
+namespace cairn {
+
+inline constexpr uint32_t kFuseMaxIoBytes = 1 * kMiB;  // of one READ or WRITE: 256 pages, what kernels allow by default
+
+class FuseOps;
+class KernelChannel;
+
+// What a fuse_session's userdata points to.
+struct FuseContext {
+  KernelChannel* channel = nullptr;
+  FuseOps* ops = nullptr;
+};
+
+class KernelChannel final : public KernelNotifications {
+ public:
+  explicit KernelChannel(KernelFeatures features);
+  KernelChannel(const KernelChannel&) = delete;
+  KernelChannel& operator=(const KernelChannel&) = delete;
+
+  // After fuse_session_mount(): takes over the session's reading and writing.
+  Result<void> attach(fuse_session* session);
+
+  enum class Received {
+    kRequest,
+    kNothing,  // none waits
+    kEnded,    // unmounted, or aborted
+  };
+  Result<Received> receive();
+
+  // The request that was received last; valid until the next receive().
+  const fuse_in_header& header() const { return *reinterpret_cast<const fuse_in_header*>(head_.get()); }
+  std::byte* message() { return head_.get(); }
+  // Without the data of a WRITE.
+  size_t message_bytes() const { return message_bytes_; }
+  // What follows the header, as the kernel's struct; must be the one of its opcode.
+  template <class T>
+  const T& argument() const {
+    return *reinterpret_cast<const T*>(head_.get() + sizeof(fuse_in_header));
+  }
+  // The data of the WRITE, once.
+  Buffer take_written();
+
+  // The kernel has taken the answer to INIT.
+  bool initialised() const { return initialised_; }
+
+  // Thread-safe. 0 or -errno: -ENOENT if the kernel does not hold the inode or name.
+  int invalidate_attributes(InodeId inode) override;
+  int invalidate_pages(InodeId inode, uint64_t offset, uint64_t size) override;
+  int invalidate_entry(InodeId parent, const std::string& name) override;
+
+ private:
+  // The kernel wants a buffer for the largest WRITE: header, fuse_write_in, data.
+  static constexpr size_t kWriteHeadBytes = sizeof(fuse_in_header) + sizeof(fuse_write_in);
+
+  static ssize_t read_hook(int fd, void* buffer, size_t size, void* userdata);
+  static ssize_t write_hook(int fd, iovec* pieces, int count, void* userdata);
+  void mask_init_request();
+  void complete_init_answer(iovec* pieces, int count);
+  int notify(int32_t code, const void* body, size_t body_bytes, const std::string* name);
+
+  const KernelFeatures features_;
+  int fd_ = -1;  // the session's
+  // Head and data of a WRITE are read apart, so that the data is page-aligned; everything else is put together in
+  // head_.
+  std::unique_ptr<std::byte[]> head_;
+  size_t message_bytes_ = 0;
+  Buffer data_;
+  size_t data_bytes_ = 0;
+  uint64_t init_unique_ = 0;
+  uint32_t init_offered_ = 0;
+  bool initialised_ = false;
+};
+
+}  // namespace cairn

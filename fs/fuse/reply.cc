@@ -1,0 +1,206 @@
+#define FUSE_USE_VERSION 314
+
+#include "fs/fuse/reply.h"
+
+#include <cerrno>
+#include <fuse_lowlevel.h>
+#include <sys/statvfs.h>
+#include <sys/uio.h>
+#include <utility>
+#include <vector>
+
+#include "common/base/check.h"
+
+namespace cairn {
+
+namespace {
+
+// What stdio and cp take as their buffer: larger requests, without making a small read read much.
+constexpr uint32_t kPreferredIoBytes = 64 * kKiB;
+
+// libfuse answers 0 or -errno; -ENOENT is the kernel's "that request is gone".
+bool taken(int result) {
+  return result == 0;
+}
+
+double seconds_of(Duration duration) {
+  return std::chrono::duration<double>(duration).count();
+}
+
+timespec to_timespec(FileTime time) {
+  constexpr int64_t kSecond = 1'000'000'000;
+  int64_t seconds = time / kSecond;
+  int64_t rest = time % kSecond;
+  if (rest < 0) {  // before 1970
+    --seconds;
+    rest += kSecond;
+  }
+  return {.tv_sec = seconds, .tv_nsec = rest};
+}
+
+}  // namespace
+
+uint32_t file_type_bits(FileType type) {
+  switch (type) {
+    case FileType::kRegular:
+      return S_IFREG;
+    case FileType::kDirectory:
+      return S_IFDIR;
+    case FileType::kSymlink:
+      return S_IFLNK;
+    case FileType::kFifo:
+      return S_IFIFO;
+    case FileType::kSocket:
+      return S_IFSOCK;
+    case FileType::kCharDevice:
+      return S_IFCHR;
+    case FileType::kBlockDevice:
+      return S_IFBLK;
+  }
+  return S_IFREG;  // a type of a later version: decoding has refused it
+}
+
+struct stat to_stat(const Attributes& attributes) {
+  struct stat out{};
+  out.st_ino = attributes.inode.value;
+  out.st_mode = file_type_bits(attributes.type) | (attributes.mode & 07777);
+  out.st_nlink = attributes.nlink;
+  out.st_uid = attributes.uid;
+  out.st_gid = attributes.gid;
+  out.st_rdev = attributes.rdev;
+  out.st_size = static_cast<off_t>(attributes.size);
+  out.st_blksize = kPreferredIoBytes;
+  out.st_blocks = static_cast<blkcnt_t>((attributes.allocated_bytes + 511) / 512);
+  out.st_atim = to_timespec(attributes.atime);
+  out.st_mtim = to_timespec(attributes.mtime);
+  out.st_ctim = to_timespec(attributes.ctime);
+  return out;
+}
+
+fuse_entry_param to_entry_param(const Attributes& attributes, Duration valid_for) {
+  fuse_entry_param param{};
+  param.ino = attributes.inode.value;
+  param.entry_timeout = seconds_of(valid_for);
+  if (!attributes.inode) return param;
+  param.attr = to_stat(attributes);
+  param.attr_timeout = param.entry_timeout;
+  return param;
+}
+
+void RequestGate::enter(uint64_t bytes) {
+  ++requests_;
+  bytes_ += bytes;
+}
+
+void RequestGate::leave(uint64_t bytes) {
+  CHECK(requests_ > 0 && bytes_ >= bytes);
+  --requests_;
+  bytes_ -= bytes;
+  if (when_open_ && !full()) std::exchange(when_open_, nullptr)();
+}
+
+Reply::Reply(fuse_req* request, RequestGate& gate, const Clock& clock, Histogram* seconds, uint64_t bytes)
+    : request_(request), gate_(&gate), clock_(&clock), seconds_(seconds), started_(clock.now()), bytes_(bytes) {
+  gate_->enter(bytes_);
+}
+
+Reply::Reply(Reply&& other) noexcept
+    : request_(std::exchange(other.request_, nullptr)),
+      gate_(std::exchange(other.gate_, nullptr)),
+      clock_(other.clock_),
+      seconds_(other.seconds_),
+      started_(other.started_),
+      bytes_(other.bytes_) {}
+
+Reply::~Reply() {
+  if (!gate_) return;
+  if (request_) fuse_reply_err(take(), EIO);
+  if (seconds_) seconds_->observe(seconds_of(clock_->now() - started_));
+  gate_->leave(bytes_);
+}
+
+fuse_req* Reply::take() {
+  CHECK(request_);  // answered twice
+  return std::exchange(request_, nullptr);
+}
+
+bool Reply::none() {
+  fuse_reply_none(take());
+  return true;
+}
+
+bool Reply::error(int error_number) {
+  return taken(fuse_reply_err(take(), error_number));
+}
+
+bool Reply::error(const Error& error) {
+  return taken(fuse_reply_err(take(), error.as_errno()));
+}
+
+bool Reply::result(const Result<void>& result) {
+  return result ? error(0) : error(result.error());
+}
+
+bool Reply::entry(const Entry& entry) {
+  if (!entry.attributes.inode && entry.valid_for <= Duration::zero()) return error(ENOENT);
+  fuse_entry_param param = to_entry_param(entry.attributes, entry.valid_for);
+  return taken(fuse_reply_entry(take(), &param));
+}
+
+bool Reply::created(const Entry& entry, const fuse_file_info& file) {
+  fuse_entry_param param = to_entry_param(entry.attributes, entry.valid_for);
+  return taken(fuse_reply_create(take(), &param, &file));
+}
+
+bool Reply::opened(const fuse_file_info& file) {
+  return taken(fuse_reply_open(take(), &file));
+}
+
+bool Reply::attributes(const AttributesView& view) {
+  struct stat attributes = to_stat(view.attributes);
+  return taken(fuse_reply_attr(take(), &attributes, seconds_of(view.valid_for)));
+}
+
+bool Reply::data(const Payload& payload) {
+  std::vector<iovec> pieces;
+  pieces.reserve(payload.size());
+  for (const Buffer& piece : payload) {
+    if (!piece.empty()) pieces.push_back({const_cast<std::byte*>(piece.data()), piece.size()});
+  }
+  // One system call must give it all, with the header.
+  if (pieces.size() >= 1024) {
+    Buffer whole = flatten(payload);
+    return bytes(whole.view());
+  }
+  return taken(fuse_reply_iov(take(), pieces.data(), static_cast<int>(pieces.size())));
+}
+
+bool Reply::written(size_t bytes) {
+  return taken(fuse_reply_write(take(), bytes));
+}
+
+bool Reply::link_target(const std::string& target) {
+  return taken(fuse_reply_readlink(take(), target.c_str()));
+}
+
+bool Reply::bytes(std::string_view bytes) {
+  return taken(fuse_reply_buf(take(), bytes.data(), bytes.size()));
+}
+
+bool Reply::xattr_size(size_t bytes) {
+  return taken(fuse_reply_xattr(take(), bytes));
+}
+
+bool Reply::stat_fs(const StatFsReply& reply) {
+  struct statvfs out{};
+  out.f_bsize = kPreferredIoBytes;
+  out.f_frsize = kBlockSizeBytes;
+  out.f_blocks = reply.total_bytes / kBlockSizeBytes;
+  out.f_bfree = out.f_bavail = reply.free_bytes / kBlockSizeBytes;
+  out.f_files = reply.inodes + reply.inodes_free;
+  out.f_ffree = out.f_favail = reply.inodes_free;
+  out.f_namemax = kMaxNameBytes;
+  return taken(fuse_reply_statfs(take(), &out));
+}
+
+}  // namespace cairn

@@ -1,0 +1,89 @@
+// Reply: one FUSE request's answer. It owns the request: whoever holds it answers once, by the call that fits the
+// operation; one that is dropped unanswered answers EIO, so that no caller of the kernel waits for ever.
+//
+// RequestGate bounds what is held: requests, and the bytes of their WRITEs. Loop thread only; the fuse_session and the
+// gate must outlive every Reply.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string_view>
+#include <sys/stat.h>
+
+#include "common/base/buffer.h"
+#include "common/base/metrics.h"
+#include "common/runtime/clock.h"
+#include "fs/client/file_system.h"
+
+struct fuse_req;
+struct fuse_file_info;
+struct fuse_entry_param;
+
+namespace cairn {
+
+class RequestGate {
+ public:
+  // Kernels hold thousands of requests back by themselves; a coroutine is about 2 KiB.
+  static constexpr uint64_t kRequestsMax = 8192;
+  // WRITEs that wait for room in the file system's own buffer; one file has at most one under way.
+  static constexpr uint64_t kBytesMax = 128 * kMiB;
+
+  bool full() const { return requests_ >= kRequestsMax || bytes_ >= kBytesMax; }
+  uint64_t requests() const { return requests_; }
+  // Called when it is no longer full, once.
+  void when_open(std::function<void()> callback) { when_open_ = std::move(callback); }
+
+ private:
+  friend class Reply;
+  void enter(uint64_t bytes);
+  void leave(uint64_t bytes);
+
+  uint64_t requests_ = 0;
+  uint64_t bytes_ = 0;
+  std::function<void()> when_open_;
+};
+
+class Reply {
+ public:
+  // `seconds` (may be null) is told how long it took. `bytes` of memory are held by the request.
+  Reply(fuse_req* request, RequestGate& gate, const Clock& clock, Histogram* seconds, uint64_t bytes = 0);
+  Reply(Reply&& other) noexcept;
+  Reply& operator=(Reply&&) = delete;
+  ~Reply();
+
+  fuse_req* request() const { return request_; }
+
+  // Each gives false if the kernel no longer wants the answer: what was counted or opened for it must be undone.
+  bool none();  // FORGET
+  bool error(int error_number);
+  bool error(const Error& error);
+  bool result(const Result<void>& result);  // success without content, or the error
+  // A name's inode, or (inode 0) that there is no such name.
+  bool entry(const Entry& entry);
+  bool created(const Entry& entry, const fuse_file_info& file);
+  bool opened(const fuse_file_info& file);
+  bool attributes(const AttributesView& view);
+  bool data(const Payload& payload);
+  bool written(size_t bytes);
+  bool link_target(const std::string& target);
+  bool bytes(std::string_view bytes);
+  bool xattr_size(size_t bytes);
+  bool stat_fs(const StatFsReply& reply);
+
+ private:
+  fuse_req* take();
+
+  fuse_req* request_;
+  RequestGate* gate_;
+  const Clock* clock_;
+  Histogram* seconds_;
+  TimePoint started_;
+  uint64_t bytes_;
+};
+
+// As the kernel wants them.
+struct stat to_stat(const Attributes& attributes);
+fuse_entry_param to_entry_param(const Attributes& attributes, Duration valid_for);
+uint32_t file_type_bits(FileType type);  // S_IFMT
+
+}  // namespace cairn

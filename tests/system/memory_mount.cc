@@ -1,0 +1,55 @@
+// Mounts a MemoryFileSystem: what fuse_memory_test and measurements of FUSE itself run on.
+//   memory_mount MOUNTPOINT [foreground] [poll_us=N] [appends_elsewhere] [never_durable] [old_kernel] [ro]
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "fs/fuse/run_mount.h"
+#include "tests/support/memory_file_system.h"
+
+namespace {
+
+using namespace cairn;
+
+Task<Result<std::unique_ptr<FileSystem>>> make_file_system(World* world, MemoryFileSystemOptions options) {
+  std::unique_ptr<FileSystem> made = std::make_unique<MemoryFileSystem>(*world, options);
+  co_return made;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc < 2) {
+    std::fprintf(stderr, "usage: memory_mount MOUNTPOINT [option...]\n");
+    return 2;
+  }
+  MountOptions mount;
+  MemoryFileSystemOptions memory;
+  mount.mountpoint = argv[1];
+  mount.client.program = "memory_mount";
+  mount.client.masters = {{.host_or_path = "memory", .port = 1}, {.host_or_path = "memory", .port = 2}};
+  for (int i = 2; i < argc; ++i) {
+    std::string_view option = argv[i];
+    if (option == "foreground") {
+      mount.foreground = true;
+    } else if (option.starts_with("poll_us=")) {
+      mount.poll = std::chrono::microseconds(std::atoi(argv[i] + 8));
+    } else if (option == "appends_elsewhere") {
+      memory.appends_elsewhere = true;
+    } else if (option == "never_durable") {
+      memory.never_durable = true;
+      mount.flush_timeout = std::chrono::milliseconds(200);
+    } else if (option == "old_kernel") {
+      mount.kernel = {.kill_privileges = false, .readdirplus = false, .parallel_dirops = false};
+    } else if (option == "ro") {
+      mount.client.read_only = true;
+    } else {
+      std::fprintf(stderr, "memory_mount: what is '%s'?\n", argv[i]);
+      return 2;
+    }
+  }
+  mount.connect = [memory](World& world, ClientOptions) { return make_file_system(&world, memory); };
+  return run_mount(std::move(mount));
+}
