@@ -419,7 +419,16 @@ Status LevelDbEnv::NewRandomAccessFile(const std::string& path, leveldb::RandomA
 
 Status LevelDbEnv::NewWritableFile(const std::string& path, leveldb::WritableFile** result) {
   *result = nullptr;
-  if (std::optional<Error> failed = failure()) return to_status(*failed);
+  std::string name = file_name(path);
+  uint64_t reserve = 0;
+  {
+    std::scoped_lock lock(mutex_);
+    if (failure_) return to_status(*failure_);
+    // Before it is there: freeze() lists the folder at any time.
+    if (is_table(name)) unfinished_tables_.insert(name);
+    remove_at_thaw_.erase(path);
+    reserve = reserved_bytes_;
+  }
   OpenFlags flags{.create = true, .exclusive = true};
   Result<std::unique_ptr<File>> file = disk_.open(path, flags);
   if (file.failed_with(ErrorCode::kExists)) {
@@ -429,14 +438,9 @@ Status LevelDbEnv::NewWritableFile(const std::string& path, leveldb::WritableFil
     file = disk_.open(path, flags);
   }
   if (!file) return to_status(file.error());
-  std::string name = file_name(path);
-  uint64_t reserve = 0;
   {
     std::scoped_lock lock(mutex_);
-    folder_changed_ = true;
-    remove_at_thaw_.erase(path);
-    if (is_table(name)) unfinished_tables_.insert(name);
-    reserve = reserved_bytes_;
+    folder_changed_ = true;  // after it is there: a sync of the folder before this did not cover it
   }
   auto writable = std::make_unique<Writable>(*this, name, std::move(*file));
   if (is_log(name) && log_fill_bytes_ > 0) {

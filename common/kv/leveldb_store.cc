@@ -152,6 +152,20 @@ struct LevelDbStore::Impl {
     return {};
   }
 
+  // Under write_mutex. After kNoSpace the batch is not in the store.
+  Result<void> write(const leveldb::WriteOptions& options, leveldb::WriteBatch& changes) {
+    if (disk_was_full) return Error(ErrorCode::kNoSpace, folder);
+    Result<void> reserved = env.reserve_log(log_bytes_max(changes.ApproximateSize()));
+    if (!reserved) return reserved;
+    leveldb::Status status = db->Write(options, &changes);
+    // The log before may have failed to sync while LevelDB went on to this one.
+    if (std::optional<Error> failure = env.failure()) return *failure;
+    if (status.ok()) return {};
+    Error error = to_error(status);
+    disk_was_full = error.code == ErrorCode::kNoSpace;
+    return error;
+  }
+
   Result<std::shared_ptr<leveldb::DB>> current() {
     std::shared_lock lock(db_mutex);
     if (!db) return Error(ErrorCode::kIo, folder + ": could not be opened anew after the disk was full");
@@ -229,21 +243,12 @@ Result<void> LevelDbStore::write(const WriteBatch& batch, bool sync) {
   leveldb::WriteOptions options;
   options.sync = sync;
   std::scoped_lock lock(impl_->write_mutex);
-  if (impl_->disk_was_full) {
-    Result<void> recovered = impl_->recover_from_full_disk();
-    if (!recovered) return recovered;
-  }
-  Result<void> reserved = impl_->env.reserve_log(log_bytes_max(changes.ApproximateSize()));
-  if (!reserved) return reserved;
-  leveldb::Status status = impl_->db->Write(options, &changes);
-  if (!status.ok()) {
-    Error error = to_error(status);
-    impl_->disk_was_full = error.code == ErrorCode::kNoSpace && !impl_->env.failure();
-    return error;
-  }
-  // The log before may have failed to sync while LevelDB went on to this one.
-  if (std::optional<Error> failure = impl_->env.failure()) return *failure;
-  return {};
+  Result<void> written = impl_->write(options, changes);
+  // It may have been LevelDB's own files that met the full disk, some time ago.
+  if (!impl_->disk_was_full) return written;
+  Result<void> recovered = impl_->recover_from_full_disk();
+  if (!recovered) return recovered;
+  return impl_->write(options, changes);
 }
 
 Result<void> LevelDbStore::checkpoint(const std::string& target, const std::function<void()>& freeze) {
