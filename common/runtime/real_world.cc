@@ -107,7 +107,9 @@ class RealWorldImpl final : public RealWorld {
         random_(make_system_random()),
         disk_(make_posix_disk()),
         transport_(make_tcp_transport(loop_)),
-        signals_(loop_) {}
+        signals_(loop_) {
+    metrics_.on_collect([this] { show_loop(); });
+  }
 
   Executor& executor() override { return loop_; }
   Clock& clock() override { return loop_; }
@@ -143,6 +145,19 @@ class RealWorldImpl final : public RealWorld {
   }
 
  private:
+  // How the loop lives: each sleep and each wake-up costs a switch, and tens of microseconds on a virtual machine. Any
+  // thread.
+  void show_loop() {
+    LoopCounters counters = loop_.counters();
+    auto show = [this](const char* name, const char* help, uint64_t value) {
+      metrics_.gauge(name, help).set(static_cast<double>(value));
+    };
+    show("cairn_runtime_loop_sleeps", "Waits of the loop since the start", counters.sleeps);
+    show("cairn_runtime_loop_wake_ups", "Waits of the loop that another thread ended", counters.wake_ups);
+    show("cairn_runtime_loop_poll_hits", "Polls before a wait that found work", counters.poll_hits);
+    show("cairn_runtime_loop_poll_misses", "Polls before a wait that found none", counters.poll_misses);
+  }
+
   AsioLoop loop_;
   Metrics metrics_;
   std::unique_ptr<Random> random_;

@@ -313,6 +313,13 @@ TEST_F(RealLoop, BootIdIsThatOfTheMachine) {
   EXPECT_EQ(world->boot_id(), RealWorld::make({})->boot_id());
 }
 
+TEST_F(RealLoop, MetricsShowHowOftenItSleeps) {
+  EXPECT_EQ(world->run(sleep_once(world.get())), 0);
+  std::string text = world->metrics().render();
+  EXPECT_NE(text.find("cairn_runtime_loop_sleeps "), std::string::npos) << text;
+  EXPECT_EQ(text.find("cairn_runtime_loop_sleeps 0"), std::string::npos) << text;
+}
+
 TEST_F(RealLoop, WhatIsLeftAtTheEndIsDestroyedNotRun) {
   auto held = std::make_shared<int>(1);
   world->executor().post([held] { ADD_FAILURE(); });
