@@ -1,0 +1,20 @@
+// The commands of `cairn`: each adds itself to the parser, and gives what is to be done when it was chosen.
+#pragma once
+
+#include <functional>
+
+#include <CLI/CLI.hpp>
+
+namespace cairn {
+
+// Set by the command that was chosen; run after parsing. Gives the exit status.
+using Action = std::function<int()>;
+
+void add_mount_commands(CLI::App& app, Action& action);  // mount, umount, sync
+void add_local_commands(CLI::App& app, Action& action);  // local up|down|status
+void add_status_command(CLI::App& app, Action& action);
+void add_info_command(CLI::App& app, Action& action);
+void add_goal_commands(CLI::App& app, Action& action);  // goal get|set
+void add_completion_command(CLI::App& app, Action& action);
+
+}  // namespace cairn

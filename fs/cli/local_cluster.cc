@@ -1,0 +1,302 @@
+#include "fs/cli/local_cluster.h"
+
+#include <algorithm>
+#include <arpa/inet.h>
+#include <cerrno>
+#include <csignal>
+#include <cstdlib>
+#include <fcntl.h>
+#include <filesystem>
+#include <fmt/core.h>
+#include <fstream>
+#include <netinet/in.h>
+#include <poll.h>
+#include <spawn.h>
+#include <sstream>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <utility>
+
+#include "common/proto/methods.h"
+#include "fs/cli/masters.h"
+
+extern char** environ;
+
+namespace cairn {
+
+namespace {
+
+namespace stdfs = std::filesystem;
+constexpr int kVersion = 1;
+constexpr Duration kStartLimit = std::chrono::seconds(60);
+constexpr Duration kAskLimit = std::chrono::seconds(2);
+constexpr int kStopSeconds = 20;
+
+// Waits without a clock or a thread: for what another process will do.
+void pause_ms(int ms) {
+  ::poll(nullptr, 0, ms);
+}
+
+Result<uint16_t> free_port() {
+  int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return errno_error("socket");
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  bool bound = ::bind(fd, reinterpret_cast<sockaddr*>(&address), size) == 0 &&
+               ::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) == 0;
+  Result<uint16_t> port = bound ? Result<uint16_t>(ntohs(address.sin_port)) : Result<uint16_t>(errno_error("bind"));
+  ::close(fd);
+  return port;
+}
+
+Result<void> write_text(const std::string& path, const std::string& text) {
+  std::ofstream out(path, std::ios::trunc);
+  out << text;
+  out.flush();
+  if (!out) return errno_error("writing " + path);
+  return {};
+}
+
+std::string last_lines(const std::string& path, size_t count) {
+  std::ifstream in(path);
+  std::vector<std::string> lines;
+  for (std::string line; std::getline(in, line);)
+    lines.push_back(line);
+  std::string out;
+  for (size_t i = lines.size() > count ? lines.size() - count : 0; i < lines.size(); ++i)
+    out += "\n    " + lines[i];
+  return out;
+}
+
+std::optional<ProcessId> read_pid(const std::string& path) {
+  std::ifstream in(path);
+  ProcessId process;
+  if (!(in >> process.pid >> process.start_time)) return std::nullopt;
+  return is_alive(process) ? std::optional(process) : std::nullopt;
+}
+
+}  // namespace
+
+std::string default_local_folder() {
+  if (::geteuid() == 0) return "/var/lib/cairn/local";
+  const char* data = std::getenv("XDG_DATA_HOME");
+  if (data != nullptr && data[0] != '\0') return std::string(data) + "/cairn";
+  const char* home = std::getenv("HOME");
+  return std::string(home != nullptr ? home : "/tmp") + "/.local/share/cairn";
+}
+
+Result<std::string> find_program(const std::string& name) {
+  std::error_code failed;
+  stdfs::path self = stdfs::read_symlink("/proc/self/exe", failed);
+  if (!failed && ::access((self.parent_path() / name).c_str(), X_OK) == 0) return (self.parent_path() / name).string();
+  const char* path = std::getenv("PATH");
+  std::istringstream folders(path != nullptr ? path : "");
+  for (std::string folder; std::getline(folders, folder, ':');) {
+    std::string candidate = folder + "/" + name;
+    if (::access(candidate.c_str(), X_OK) == 0) return candidate;
+  }
+  return Error(ErrorCode::kNotFound, name + " is neither beside cairn nor in PATH");
+}
+
+Result<LocalCluster> LocalCluster::load(const std::string& folder) {
+  std::ifstream in(folder + "/local.conf");
+  if (!in) return Error(ErrorCode::kNotFound, folder + ": no local cluster is here; make one with 'cairn local up'");
+  LocalCluster cluster;
+  cluster.folder_ = folder;
+  int version = 0;
+  for (std::string line; std::getline(in, line);) {
+    size_t equals = line.find('=');
+    if (equals == std::string::npos) continue;
+    std::string key = line.substr(0, equals);
+    int value = std::atoi(line.c_str() + equals + 1);
+    if (key == "version") version = value;
+    if (key == "master_port") cluster.master_port_ = static_cast<uint16_t>(value);
+    if (key == "chunkserver_port") cluster.server_ports_.push_back(static_cast<uint16_t>(value));
+  }
+  if (version != kVersion) {
+    return Error(ErrorCode::kNotSupported, folder + "/local.conf: version " + std::to_string(version) +
+                                               ", this program knows " + std::to_string(kVersion));
+  }
+  if (cluster.master_port_ == 0 || cluster.server_ports_.empty())
+    return Error(ErrorCode::kCorrupt, folder + "/local.conf: ports are missing");
+  cluster.chunkservers_ = static_cast<uint32_t>(cluster.server_ports_.size());
+  return cluster;
+}
+
+Result<LocalCluster> LocalCluster::load_or_make(const std::string& folder, uint32_t chunkservers) {
+  Result<LocalCluster> there = load(folder);
+  if (there || there.code() != ErrorCode::kNotFound) return there;
+  LocalCluster cluster;
+  cluster.folder_ = folder;
+  cluster.chunkservers_ = chunkservers;
+  std::error_code failed;
+  for (const char* sub : {"config", "log", "run"}) {
+    stdfs::create_directories(folder + "/" + sub, failed);
+    if (failed) return Error(from_errno(failed.value()), "making " + folder + "/" + sub + ": " + failed.message());
+  }
+  Result<uint16_t> master = free_port();
+  if (!master) return master.error();
+  cluster.master_port_ = *master;
+  std::string text = fmt::format("version={}\nmaster_port={}\n", kVersion, *master);
+  while (cluster.server_ports_.size() < chunkservers) {
+    Result<uint16_t> port = free_port();
+    if (!port) return port.error();
+    bool taken = *port == *master || std::ranges::find(cluster.server_ports_, *port) != cluster.server_ports_.end();
+    if (taken) continue;
+    cluster.server_ports_.push_back(*port);
+    text += fmt::format("chunkserver_port={}\n", *port);
+  }
+  Result<void> configs = cluster.write_configs();
+  if (!configs) return configs.error();
+  Result<void> written = write_text(folder + "/local.conf", text);
+  if (!written) return written.error();
+  return cluster;
+}
+
+std::string LocalCluster::master_address() const {
+  return "127.0.0.1:" + std::to_string(master_port_);
+}
+
+// Written once: what the user changes in them stays.
+Result<void> LocalCluster::write_configs() const {
+  std::string master = fmt::format(
+      "# The master of the local cluster. All keys: cairn-master --example-config\n"
+      "[master]\nfolder = \"{0}/master\"\nlisten = \"{1}\"\n\n[cluster]\nexpected_servers = {2}\n\n[log]\nfile = "
+      "\"{0}/log/master.log\"\n",
+      folder_, master_address(), chunkservers_);
+  Result<void> written = write_text(folder_ + "/config/master.toml", master);
+  for (size_t i = 0; written && i < server_ports_.size(); ++i) {
+    // Each counts as a failure domain of its own: on one machine there is nothing else to spread over.
+    std::string server = fmt::format(
+        "# Chunkserver {1} of the local cluster. All keys: cairn-chunkserver --example-config\n"
+        "[chunkserver]\nlisten = \"127.0.0.1:{2}\"\nmasters = [\"{3}\"]\ndomain = \"chunkserver-{1}\"\n\n"
+        "[store]\ndirectories = [\"{0}/chunks-{1}\"]\n\n[log]\nfile = \"{0}/log/chunkserver-{1}.log\"\n",
+        folder_, i + 1, server_ports_[i], master_address());
+    written = write_text(fmt::format("{}/config/chunkserver-{}.toml", folder_, i + 1), server);
+  }
+  return written;
+}
+
+std::vector<LocalCluster::Program> LocalCluster::programs() const {
+  std::vector<Program> out;
+  out.push_back({.name = "master",
+                 .binary = "cairn-master",
+                 .address = master_address(),
+                 .log_file = folder_ + "/log/master.log",
+                 .process = {}});
+  for (size_t i = 0; i < server_ports_.size(); ++i) {
+    std::string name = "chunkserver-" + std::to_string(i + 1);
+    out.push_back({.name = name,
+                   .binary = "cairn-chunkserver",
+                   .address = "127.0.0.1:" + std::to_string(server_ports_[i]),
+                   .log_file = folder_ + "/log/" + name + ".log",
+                   .process = {}});
+  }
+  for (Program& program : out)
+    program.process = read_pid(pid_file(program.name));
+  return out;
+}
+
+Result<void> LocalCluster::start(const Program& program) const {
+  Result<std::string> binary = find_program(program.binary);
+  if (!binary) return binary.error();
+  std::string config = folder_ + "/config/" + program.name + ".toml";
+  std::vector<std::string> arguments = {*binary, "--config", config};
+  if (program.name == "master") arguments.push_back("--init");
+  std::vector<char*> argv;
+  for (std::string& argument : arguments)
+    argv.push_back(argument.data());
+  argv.push_back(nullptr);
+
+  posix_spawn_file_actions_t files;
+  posix_spawnattr_t attributes;
+  ::posix_spawn_file_actions_init(&files);
+  ::posix_spawnattr_init(&attributes);
+  ::posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+  std::string errors = folder_ + "/log/" + program.name + ".err";
+  ::posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, errors.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
+  ::posix_spawn_file_actions_adddup2(&files, STDOUT_FILENO, STDERR_FILENO);
+  ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID);
+  pid_t pid = 0;
+  int failed = ::posix_spawn(&pid, binary->c_str(), &files, &attributes, argv.data(), environ);
+  ::posix_spawn_file_actions_destroy(&files);
+  ::posix_spawnattr_destroy(&attributes);
+  if (failed != 0) return Error(from_errno(failed), "starting " + *binary);
+  std::optional<ProcessId> process = find_process(pid);
+  if (!process) return Error(ErrorCode::kUnavailable, program.name + " ended at once:" + last_lines(errors, 3));
+  return write_text(pid_file(program.name), fmt::format("{} {}\n", process->pid, process->start_time));
+}
+
+Result<void> LocalCluster::up(const Say& say) {
+  for (const Program& program : programs()) {
+    if (program.process) continue;
+    say("starting " + program.name + " on " + program.address);
+    Result<void> started = start(program);
+    if (!started) return started;
+  }
+  int64_t waited_ms = 0;
+  int64_t limit_ms = kStartLimit / std::chrono::milliseconds(1);
+  size_t alive = 0;
+  for (;;) {
+    Result<StatusReply> status(ErrorCode::kUnavailable);
+    Result<std::vector<Address>> masters = parse_masters(master_address());
+    if (!masters) return masters.error();
+    run_on_loop([&](RealWorld& world) { return ask_status(world, *masters, status); });
+    alive = 0;
+    if (status)
+      alive =
+          static_cast<size_t>(std::ranges::count_if(status->servers, [](const ServerStatus& s) { return s.alive; }));
+    if (alive >= server_ports_.size()) return {};
+    for (const Program& program : programs()) {
+      ::waitpid(-1, nullptr, WNOHANG);  // those that have ended are children of ours
+      if (program.process && !is_zombie(program.process->pid)) continue;
+      return Error(ErrorCode::kUnavailable, program.name +
+                                                " ended:" + last_lines(folder_ + "/log/" + program.name + ".err", 3) +
+                                                "\n  see " + program.log_file);
+    }
+    if (waited_ms >= limit_ms) break;
+    if (waited_ms > 0 && waited_ms % 5000 == 0)
+      say(fmt::format("waiting for the chunkservers: {} of {} are there", alive, server_ports_.size()));
+    pause_ms(100);
+    waited_ms += 100;
+  }
+  return Error(ErrorCode::kTimeout, fmt::format("{} of {} chunkservers came up within {} s; see {}/log", alive,
+                                                server_ports_.size(), limit_ms / 1000, folder_));
+}
+
+Task<int> LocalCluster::ask_status(RealWorld& world, std::vector<Address> masters, Result<StatusReply>& out) {
+  Result<StatusReply> status = co_await ask_masters(world, std::move(masters), StatusRequest{}, kAskLimit);
+  out = std::move(status);
+  co_return 0;
+}
+
+Result<void> LocalCluster::down(const Say& say) {
+  std::vector<Program> running;
+  for (Program& program : programs()) {
+    if (program.process) running.push_back(std::move(program));
+  }
+  // Chunkservers first: they tell the master nothing that it would have to act upon.
+  std::ranges::reverse(running);
+  for (const Program& program : running) {
+    say("stopping " + program.name);
+    ::kill(program.process->pid, SIGTERM);
+  }
+  for (const Program& program : running) {
+    for (int waited_ms = 0; is_alive(*program.process) && waited_ms < kStopSeconds * 1000; waited_ms += 50)
+      pause_ms(50);
+    if (is_alive(*program.process)) {
+      say(fmt::format("{} did not stop within {} s: killing it", program.name, kStopSeconds));
+      ::kill(program.process->pid, SIGKILL);
+      for (int waited_ms = 0; is_alive(*program.process) && waited_ms < 5000; waited_ms += 50)
+        pause_ms(50);
+    }
+    std::error_code ignored;
+    stdfs::remove(pid_file(program.name), ignored);
+  }
+  return {};
+}
+
+}  // namespace cairn

@@ -1,0 +1,72 @@
+#include "fs/cli/masters.h"
+
+#include <cstdlib>
+#include <filesystem>
+
+#include "fs/cli/local_cluster.h"
+#include "fs/fuse/kernel_mount.h"
+
+namespace cairn {
+
+Result<std::vector<Address>> parse_masters(const std::string& text) {
+  std::vector<Address> out;
+  for (size_t begin = 0; begin <= text.size();) {
+    size_t end = std::min(text.find(',', begin), text.size());
+    Result<Address> address = parse_address(text.substr(begin, end - begin));
+    if (!address)
+      return Error(ErrorCode::kInvalid, "'" + text.substr(begin, end - begin) + "' is no address: HOST:PORT is wanted");
+    out.push_back(std::move(*address));
+    begin = end + 1;
+  }
+  return out;
+}
+
+std::string to_text(const std::vector<Address>& masters) {
+  std::string out;
+  for (const Address& master : masters) {
+    std::string text = to_string(master);
+    if (text.starts_with("tcp:")) text.erase(0, 4);
+    out += (out.empty() ? "" : ",") + text;
+  }
+  return out;
+}
+
+Result<OnMount> mount_of(const std::string& path) {
+  std::error_code failed;
+  std::filesystem::path absolute = std::filesystem::weakly_canonical(path, failed);
+  if (failed) absolute = std::filesystem::absolute(path, failed);
+  OnMount best;
+  for (const KernelMount& mount : kernel_mounts()) {
+    std::string prefix = mount.mountpoint == "/" ? "/" : mount.mountpoint + "/";
+    bool on = absolute.string() == mount.mountpoint || absolute.string().starts_with(prefix);
+    if (on && mount.mountpoint.size() >= best.mountpoint.size()) {
+      best = {.mountpoint = mount.mountpoint, .masters = masters_of_source(mount.source)};
+    }
+  }
+  if (best.mountpoint.empty()) return Error(ErrorCode::kNotFound, path + " is not on a Cairn mount");
+  return best;
+}
+
+Result<std::vector<Address>> find_masters(const std::string& given, const std::string& path) {
+  if (!given.empty()) return parse_masters(given);
+  const char* environment = std::getenv("CAIRN_MASTERS");
+  if (environment != nullptr && environment[0] != '\0') return parse_masters(environment);
+  if (!path.empty()) {
+    Result<OnMount> mount = mount_of(path);
+    if (mount) return parse_masters(mount->masters);
+    return mount.error();
+  }
+  std::vector<KernelMount> mounts = kernel_mounts();
+  if (!mounts.empty()) return parse_masters(masters_of_source(mounts.front().source));
+  Result<LocalCluster> local = LocalCluster::load(default_local_folder());
+  if (local) return parse_masters(local->master_address());
+  return Error(ErrorCode::kNotFound, "no cluster is named: use --master HOST:PORT or set CAIRN_MASTERS");
+}
+
+int run_on_loop(std::function<Task<int>(RealWorld&)> body) {
+  std::unique_ptr<RealWorld> world = RealWorld::make({});
+  RealWorld& real = *world;
+  return real.run(body(real));
+}
+
+}  // namespace cairn
