@@ -12,6 +12,7 @@ namespace cairn {
 
 struct MemoryKind {
   static constexpr const char* kName = "Memory";
+  static constexpr const char* kLastFile = "journal";  // whose name makes a folder a store
   static Result<std::unique_ptr<KvStore>> open(Disk& disk, const std::string& folder) {
     auto store = MemoryStore::open(disk, folder, {.journal_bytes_min = 32 * kKiB});
     if (!store) return store.error();
@@ -24,6 +25,7 @@ struct MemoryKind {
 
 struct LevelDbKind {
   static constexpr const char* kName = "LevelDb";
+  static constexpr const char* kLastFile = "CURRENT";
   static LevelDbOptions options() {
     LevelDbOptions options;
     options.block_cache_bytes = kMiB;
