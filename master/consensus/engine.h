@@ -3,9 +3,9 @@
 // disk is log_store.h and snapshot_store.h.
 //
 // Thread rule: everything of ReplicatedLog is for the loop. StateMachine's methods run on threads of the log's own:
-// open(), apply() and close() on one ("apply"), one after the other; checkpoint() on another, possibly while apply()
-// runs. Lifetime rule: World, StateMachine and Peers outlive the log; stop() is awaited before the log is destroyed.
-// Destroying it without stop() is a crash: nobody who waits is answered.
+// open(), apply() and close() one after the other, never two at once; checkpoint() possibly while apply() runs.
+// Lifetime rule: World, StateMachine and Peers outlive the log; stop() is awaited before the log is destroyed.
+// Destroying it without stop() is a crash: nobody learns what became of what was proposed.
 #pragma once
 
 #include <cstdint>
