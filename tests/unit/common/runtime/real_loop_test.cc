@@ -61,6 +61,24 @@ TEST_F(RealLoop, PostsRunInOrderAndNeverInside) {
   EXPECT_EQ(log, "0123");
 }
 
+Task<int> post_after_another_thread(World* world, std::string* log) {
+  Promise<void> done(world->executor());
+  std::thread other([&] { world->executor().post([log] { *log += "theirs "; }); });
+  other.join();
+  world->executor().post([&] {
+    *log += "ours";
+    done.set({});
+  });
+  Result<void> result = co_await done.future();
+  co_return result ? 0 : 1;
+}
+
+TEST_F(RealLoop, PostOfAnotherThreadThatCameBeforeRunsBefore) {
+  std::string log;
+  EXPECT_EQ(world->run(post_after_another_thread(world.get(), &log)), 0);
+  EXPECT_EQ(log, "theirs ours");
+}
+
 Task<int> wait_for(Future<void> future) {
   Result<void> result = co_await std::move(future);
   co_return result ? 0 : 1;
