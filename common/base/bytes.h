@@ -13,6 +13,9 @@ namespace cairn {
 // Appends to a string. Not thread-safe.
 class ByteWriter {
  public:
+  ByteWriter() = default;
+  explicit ByteWriter(size_t expected_bytes) { out_.reserve(expected_bytes); }
+
   void u8(uint8_t v);
   void u16(uint16_t v);
   void u32(uint32_t v);

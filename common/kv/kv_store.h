@@ -26,6 +26,7 @@ class WriteBatch {
   };
   void put(std::string_view key, std::string_view value) { changes_.push_back({std::string(key), std::string(value)}); }
   void erase(std::string_view key) { changes_.push_back({std::string(key), std::nullopt}); }
+  void reserve(size_t changes) { changes_.reserve(changes); }
   bool empty() const { return changes_.empty(); }
   void clear() { changes_.clear(); }
   const std::vector<Change>& changes() const { return changes_; }

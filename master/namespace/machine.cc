@@ -26,6 +26,26 @@ Reply run(Transaction& tx, const Command& command) {
       command);
 }
 
+// False for what is kept decoded, what is only scanned, and replies, which are asked for again only after something has
+// failed: they would fill the cache and push out what is looked up.
+bool is_read_again(std::string_view key) {
+  switch (static_cast<keys::Kind>(key.front())) {
+    case keys::Kind::kCluster:
+    case keys::Kind::kCounters:
+    case keys::Kind::kServerChunk:
+    case keys::Kind::kAttention:
+    case keys::Kind::kOpenChunk:
+    case keys::Kind::kSession:
+    case keys::Kind::kReply:
+    case keys::Kind::kSessionOrphan:
+    case keys::Kind::kServer:
+    case keys::Kind::kGarbageDue:
+      return false;
+    default:
+      return true;
+  }
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Machine>> Machine::open(KvStore& store, MachineOptions options) {
@@ -60,35 +80,36 @@ Result<void> Machine::Impl::update_tables(std::string_view key, const std::optio
   switch (static_cast<keys::Kind>(key.front())) {
     case keys::Kind::kSession:
       if (!value) {
-        sessions.erase(SessionId{keys::first_id(key)});
+        tables.sessions.erase(SessionId{keys::first_id(key)});
         return {};
       }
-      return decode(*value, sessions[SessionId{keys::first_id(key)}]);
+      return decode(*value, tables.sessions[SessionId{keys::first_id(key)}]);
     case keys::Kind::kServer:
       if (!value) {
-        servers.erase(ServerId{keys::first_id(key)});
+        tables.servers.erase(ServerId{keys::first_id(key)});
         return {};
       }
-      return decode(*value, servers[ServerId{keys::first_id(key)}]);
+      return decode(*value, tables.servers[ServerId{keys::first_id(key)}]);
     case keys::Kind::kCluster:
       CHECK(value);
-      return decode(*value, cluster.emplace());
+      return decode(*value, tables.cluster.emplace());
     case keys::Kind::kCounters:
       CHECK(value);
-      return decode(*value, counters);
+      return decode(*value, tables.counters);
     default:
       return {};
   }
 }
 
 Result<std::vector<Reply>> Machine::Impl::apply(const LogEntry& entry) {
-  CHECK(entry.context.index > counters.applied_index);
-  Transaction tx(store, cache, entry.context, counters, sessions);
-  tx.counters().applied_index = entry.context.index;
-  tx.counters().log_time_ms = std::max(counters.log_time_ms, entry.context.log_time_ms);
+  CHECK(entry.context.index > tables.counters.applied_index);
+  Transaction tx(store, cache, entry.context, tables);
+  CounterRecord& counters = tx.counters();
+  counters.applied_index = entry.context.index;
+  counters.log_time_ms = std::max(counters.log_time_ms, entry.context.log_time_ms);
   if (entry.context.term != counters.applied_term) {
-    tx.counters().applied_term = entry.context.term;
-    tx.counters().term_began_ms = tx.counters().log_time_ms;
+    counters.applied_term = entry.context.term;
+    counters.term_began_ms = counters.log_time_ms;
   }
   std::vector<Reply> replies;
   replies.reserve(entry.commands.size());
@@ -96,17 +117,18 @@ Result<std::vector<Reply>> Machine::Impl::apply(const LogEntry& entry) {
     replies.push_back(run(tx, command));
     if (tx.failed()) return tx.failure().in("applying entry " + std::to_string(entry.context.index));
   }
-  tx.put(keys::counters(), encode(tx.counters()));
+  tx.finish();
 
   WriteBatch batch;
   std::lock_guard store_guard(store_lock);
   publish(tx, batch);
   if (Result<void> written = store.write(batch, false); !written) return written.error();
-  cache.unpin_all();
+  cache.unpin_all(is_read_again);
   return replies;
 }
 
 void Machine::Impl::publish(Transaction& tx, WriteBatch& batch) {
+  batch.reserve(tx.changes().size());
   for (const auto& [key, value] : tx.changes()) {
     if (value) {
       batch.put(key, *value);
@@ -115,10 +137,12 @@ void Machine::Impl::publish(Transaction& tx, WriteBatch& batch) {
     }
   }
   std::lock_guard memory_guard(memory_lock);
-  for (auto& [key, value] : tx.changes()) {
+  Transaction::Changes& changes = tx.changes();
+  while (!changes.empty()) {
+    auto change = changes.extract(changes.begin());
     // What was encoded just now can be decoded.
-    CHECK(update_tables(key, value).has_value());
-    cache.put_pinned(key, std::move(value));
+    CHECK(update_tables(change.key(), change.mapped()).has_value());
+    cache.put_pinned(std::move(change.key()), std::move(change.mapped()));
   }
 }
 

@@ -48,11 +48,7 @@ class Machine::Impl {
   mutable RecordCache cache;
   mutable FairSharedMutex store_lock;
   mutable FairSharedMutex memory_lock;
-  // Guarded by memory_lock; written by apply only.
-  CounterRecord counters;
-  std::optional<ClusterRecord> cluster;
-  std::map<SessionId, SessionRecord> sessions;
-  std::map<ServerId, ServerRecord> servers;
+  Transaction::Tables tables;  // guarded by memory_lock; written by apply only
 
  private:
   void publish(Transaction& tx, WriteBatch& batch);

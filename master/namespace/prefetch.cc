@@ -70,8 +70,6 @@ void touch_op(const RecordReader& reader, const ReturnChunksOp& op) {
 }
 
 void touch_command(const RecordReader& reader, const SessionMutation& m) {
-  reader.session(m.session);
-  reader.cluster();
   std::visit([&](const auto& op) { touch_op(reader, op); }, m.op);
 }
 void touch_command(const RecordReader& reader, const BeginRaise& c) {

@@ -72,17 +72,17 @@ bool Machine::work_pending() const {
 
 CounterRecord Machine::counters() const {
   std::shared_lock lock(impl_->memory_lock);
-  return impl_->counters;
+  return impl_->tables.counters;
 }
 
 bool Machine::has_cluster() const {
   std::shared_lock lock(impl_->memory_lock);
-  return impl_->cluster.has_value();
+  return impl_->tables.cluster.has_value();
 }
 
 ClusterRecord Machine::cluster() const {
   std::shared_lock lock(impl_->memory_lock);
-  return impl_->cluster.value_or(ClusterRecord{});
+  return impl_->tables.cluster.value_or(ClusterRecord{});
 }
 
 Result<EntryReply> Machine::lookup(InodeId parent, std::string_view name, ReadMode mode) const {
@@ -265,7 +265,7 @@ Result<std::vector<ChunkEntry>> Machine::chunks_to_recover(uint32_t max) const {
   std::vector<SessionId> ended;
   {
     std::shared_lock lock(impl_->memory_lock);
-    for (const auto& [id, session] : impl_->sessions) {
+    for (const auto& [id, session] : impl_->tables.sessions) {
       if (session.ended) ended.push_back(id);
     }
   }
@@ -300,30 +300,31 @@ Result<std::vector<GarbageEntry>> Machine::due_garbage(ServerId server, uint64_t
 
 Result<SessionRecord> Machine::session(SessionId session) const {
   std::shared_lock lock(impl_->memory_lock);
-  auto found = impl_->sessions.find(session);
-  if (found == impl_->sessions.end() || found->second.ended) return Error(ErrorCode::kSessionEnded, to_string(session));
+  auto found = impl_->tables.sessions.find(session);
+  if (found == impl_->tables.sessions.end() || found->second.ended)
+    return Error(ErrorCode::kSessionEnded, to_string(session));
   return found->second;
 }
 
 std::vector<SessionEntry> Machine::sessions() const {
   std::shared_lock lock(impl_->memory_lock);
   std::vector<SessionEntry> all;
-  for (const auto& [id, session] : impl_->sessions)
+  for (const auto& [id, session] : impl_->tables.sessions)
     all.push_back({id, session});
   return all;
 }
 
 Result<ServerRecord> Machine::server(ServerId server) const {
   std::shared_lock lock(impl_->memory_lock);
-  auto found = impl_->servers.find(server);
-  if (found == impl_->servers.end()) return Error(ErrorCode::kNotFound, "server " + to_string(server));
+  auto found = impl_->tables.servers.find(server);
+  if (found == impl_->tables.servers.end()) return Error(ErrorCode::kNotFound, "server " + to_string(server));
   return found->second;
 }
 
 std::vector<ServerEntry> Machine::servers() const {
   std::shared_lock lock(impl_->memory_lock);
   std::vector<ServerEntry> all;
-  for (const auto& [id, server] : impl_->servers)
+  for (const auto& [id, server] : impl_->tables.servers)
     all.push_back({id, server});
   return all;
 }

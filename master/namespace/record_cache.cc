@@ -1,5 +1,6 @@
 #include "master/namespace/record_cache.h"
 
+#include <iterator>
 #include <utility>
 
 namespace cairn {
@@ -23,15 +24,15 @@ std::optional<RecordCache::Value> RecordCache::find(std::string_view key) {
 void RecordCache::insert(std::string_view key, const Value& value) {
   std::lock_guard lock(mutex_);
   if (index_.contains(key)) return;
-  add(key, value, false);
+  add(std::string(key), value, false);
   shrink();
 }
 
-void RecordCache::put_pinned(std::string_view key, Value value) {
+void RecordCache::put_pinned(std::string key, Value value) {
   std::lock_guard lock(mutex_);
   auto found = index_.find(key);
   if (found == index_.end()) {
-    add(key, std::move(value), true);
+    add(std::move(key), std::move(value), true);
     return;
   }
   Nodes::iterator node = found->second;
@@ -43,10 +44,14 @@ void RecordCache::put_pinned(std::string_view key, Value value) {
   pinned_.splice(pinned_.begin(), clean_, node);
 }
 
-void RecordCache::unpin_all() {
+void RecordCache::unpin_all(bool (*keep)(std::string_view key)) {
   std::lock_guard lock(mutex_);
-  for (Node& node : pinned_)
-    node.pinned = false;
+  for (Nodes::iterator node = pinned_.begin(); node != pinned_.end();) {
+    const Nodes::iterator next = std::next(node);
+    node->pinned = false;
+    if (!keep(node->key)) forget(pinned_, node);
+    node = next;
+  }
   clean_.splice(clean_.begin(), pinned_);
   shrink();
 }
@@ -61,19 +66,22 @@ size_t RecordCache::entries() const {
   return index_.size();
 }
 
-void RecordCache::add(std::string_view key, Value value, bool pinned) {
+void RecordCache::add(std::string key, Value value, bool pinned) {
   Nodes& nodes = pinned ? pinned_ : clean_;
-  nodes.push_front(Node{std::string(key), std::move(value), pinned});
+  nodes.push_front(Node{std::move(key), std::move(value), pinned});
   index_.emplace(nodes.front().key, nodes.begin());
   bytes_ += cost(nodes.front());
 }
 
 void RecordCache::shrink() {
-  while (bytes_ > max_bytes_ && !clean_.empty()) {
-    bytes_ -= cost(clean_.back());
-    index_.erase(clean_.back().key);
-    clean_.pop_back();
-  }
+  while (bytes_ > max_bytes_ && !clean_.empty())
+    forget(clean_, std::prev(clean_.end()));
+}
+
+void RecordCache::forget(Nodes& nodes, Nodes::iterator node) {
+  bytes_ -= cost(*node);
+  index_.erase(node->key);
+  nodes.erase(node);
 }
 
 }  // namespace cairn

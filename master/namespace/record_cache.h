@@ -25,9 +25,9 @@ class RecordCache {
   // What the store answered; an entry that is already there stays as it is.
   void insert(std::string_view key, const Value& value);
   // What the store will have next, pinned.
-  void put_pinned(std::string_view key, Value value);
-  // The store has it all now.
-  void unpin_all();
+  void put_pinned(std::string key, Value value);
+  // The store has it all now. What `keep` denies is forgotten.
+  void unpin_all(bool (*keep)(std::string_view key));
 
   size_t bytes() const;
   size_t entries() const;
@@ -41,7 +41,8 @@ class RecordCache {
   using Nodes = std::list<Node>;
 
   static size_t cost(const Node& node);
-  void add(std::string_view key, Value value, bool pinned);
+  void add(std::string key, Value value, bool pinned);
+  void forget(Nodes& nodes, Nodes::iterator node);
   void shrink();
 
   const size_t max_bytes_;

@@ -97,7 +97,7 @@ uint32_t ChunkRecord::current_copies() const {
 }
 
 std::string encode(const InodeRecord& in) {
-  ByteWriter w;
+  ByteWriter w(128 + in.symlink_target.size());
   w.u8(kFormat);
   write_attributes(w, in.attributes);
   w.varint(in.parent.value);
@@ -138,7 +138,7 @@ Result<void> decode(std::string_view bytes, InodeRecord& out) {
 }
 
 std::string encode(const DentryRecord& in) {
-  ByteWriter w;
+  ByteWriter w(16);
   w.u8(kFormat);
   w.varint(in.inode.value);
   w.u8(static_cast<uint8_t>(in.type));
@@ -155,7 +155,7 @@ Result<void> decode(std::string_view bytes, DentryRecord& out) {
 }
 
 std::string encode(const CookieRecord& in) {
-  ByteWriter w;
+  ByteWriter w(24 + in.name.size());
   w.u8(kFormat);
   w.varint(in.inode.value);
   w.u8(static_cast<uint8_t>(in.type));
@@ -172,7 +172,7 @@ Result<void> decode(std::string_view bytes, CookieRecord& out) {
 }
 
 std::string encode(const ChunkRef& in) {
-  ByteWriter w;
+  ByteWriter w(24);
   w.u8(kFormat);
   w.u64(in.chunk.value);
   w.u32(in.limit);
@@ -191,7 +191,7 @@ Result<void> decode(std::string_view bytes, ChunkRef& out) {
 }
 
 std::string encode(const ChunkRecord& in) {
-  ByteWriter w;
+  ByteWriter w(128);
   w.u8(kFormat);
   w.u8(static_cast<uint8_t>(in.kind));
   w.u8(static_cast<uint8_t>(in.state));
@@ -254,7 +254,7 @@ Result<void> decode(std::string_view bytes, ChunkRecord& out) {
 }
 
 std::string encode(const SessionRecord& in) {
-  ByteWriter w;
+  ByteWriter w(96);
   w.u8(kFormat);
   w.string(in.host);
   w.string(in.mountpoint);
@@ -424,7 +424,7 @@ void for_each_counter(Counters& c, Visit visit) {
 }  // namespace
 
 std::string encode(const CounterRecord& in) {
-  ByteWriter w;
+  ByteWriter w(96);
   w.u8(kFormat);
   for_each_counter(in, [&](uint64_t v) { w.varint(v); });
   return w.take();

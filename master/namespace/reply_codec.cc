@@ -44,7 +44,7 @@ ChunkGrant read_grant(ByteReader& r) {
 }  // namespace
 
 std::string encode_reply(const Result<MutationReply>& reply) {
-  ByteWriter w;
+  ByteWriter w(256 + (reply ? reply->grants.size() * 128 : 0));
   w.u8(kFormat);
   if (!reply) {
     w.u16(static_cast<uint16_t>(reply.error().code));

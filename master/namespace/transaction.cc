@@ -5,14 +5,48 @@
 
 namespace cairn {
 
-Transaction::Transaction(const KvStore& store, RecordCache& cache, const LogContext& context,
-                         const CounterRecord& counters, const Sessions& sessions)
+Transaction::Transaction(const KvStore& store, RecordCache& cache, const LogContext& context, const Tables& before)
     : store_(store),
       cache_(cache),
       context_(context),
-      sessions_before_(sessions),
-      counters_(counters),
-      counters_saved_(counters) {}
+      before_(before),
+      counters_(before.counters),
+      counters_saved_(before.counters) {}
+
+std::optional<ClusterRecord> Transaction::cluster() const {
+  return changes_.contains(keys::cluster()) ? RecordReader::cluster() : before_.cluster;
+}
+
+std::optional<ServerRecord> Transaction::server(ServerId id) const {
+  if (changes_.contains(keys::server(id))) return RecordReader::server(id);
+  auto found = before_.servers.find(id);
+  if (found == before_.servers.end()) return std::nullopt;
+  return found->second;
+}
+
+std::optional<SessionRecord> Transaction::session(SessionId id) const {
+  if (auto changed = sessions_.find(id); changed != sessions_.end()) return changed->second;
+  auto found = before_.sessions.find(id);
+  if (found == before_.sessions.end()) return std::nullopt;
+  return found->second;
+}
+
+void Transaction::set_session(SessionId id, SessionChange session) {
+  auto [it, fresh] = sessions_.try_emplace(id);
+  session_undo_.push_back({id, fresh ? std::nullopt : std::optional<SessionChange>(std::move(it->second))});
+  it->second = std::move(session);
+}
+
+void Transaction::finish() {
+  for (const auto& [id, session] : sessions_) {
+    if (session) {
+      put(keys::session(id), encode(*session));
+    } else {
+      erase(keys::session(id));
+    }
+  }
+  put(keys::counters(), encode(counters_));
+}
 
 bool Transaction::take_inline_removals(uint32_t count) {
   if (count > inline_removals_left_) return false;
@@ -29,12 +63,13 @@ void Transaction::erase(std::string key) {
 
 void Transaction::set(std::string key, std::optional<std::string> value) {
   auto [it, fresh] = changes_.try_emplace(std::move(key));
-  undo_.push_back(Undo{it->first, !fresh, fresh ? std::nullopt : std::move(it->second)});
+  undo_.push_back(Undo{&*it, !fresh, fresh ? std::nullopt : std::move(it->second)});
   it->second = std::move(value);
 }
 
 void Transaction::savepoint() {
   undo_.clear();
+  session_undo_.clear();
   counters_saved_ = counters_;
   inline_removals_saved_ = inline_removals_left_;
 }
@@ -42,12 +77,20 @@ void Transaction::savepoint() {
 void Transaction::rollback() {
   for (auto undo = undo_.rbegin(); undo != undo_.rend(); ++undo) {
     if (undo->was_changed) {
-      changes_[undo->key] = std::move(undo->value);
+      undo->change->second = std::move(undo->value);
     } else {
-      changes_.erase(undo->key);
+      changes_.erase(changes_.find(undo->change->first));
     }
   }
   undo_.clear();
+  for (auto undo = session_undo_.rbegin(); undo != session_undo_.rend(); ++undo) {
+    if (undo->before) {
+      sessions_[undo->id] = std::move(*undo->before);
+    } else {
+      sessions_.erase(undo->id);
+    }
+  }
+  session_undo_.clear();
   counters_ = counters_saved_;
   inline_removals_left_ = inline_removals_saved_;
 }

@@ -23,14 +23,18 @@ inline constexpr uint32_t kInlineRemovalsPerEntry = 1024;
 
 class Transaction final : public RecordReader {
  public:
-  // The sessions as they were before the entry: what a Tick looks through.
-  using Sessions = std::map<SessionId, SessionRecord>;
+  // What Machine keeps decoded, as it was before the entry. Outlives the transaction.
+  struct Tables {
+    CounterRecord counters;
+    std::optional<ClusterRecord> cluster;
+    std::map<SessionId, SessionRecord> sessions;
+    std::map<ServerId, ServerRecord> servers;
+  };
 
-  Transaction(const KvStore& store, RecordCache& cache, const LogContext& context, const CounterRecord& counters,
-              const Sessions& sessions);
+  Transaction(const KvStore& store, RecordCache& cache, const LogContext& context, const Tables& before);
 
   const LogContext& context() const { return context_; }
-  const Sessions& sessions_before() const { return sessions_before_; }
+  const std::map<SessionId, SessionRecord>& sessions_before() const { return before_.sessions; }
   CounterRecord& counters() { return counters_; }
   const CounterRecord& counters() const { return counters_; }
   // What is left of kInlineRemovalsPerEntry; takes `count` of it if there is enough.
@@ -39,6 +43,17 @@ class Transaction final : public RecordReader {
   void put(std::string key, std::string value);
   void erase(std::string key);
   void put_inode(const InodeRecord& inode) { put(keys::inode(inode.attributes.inode), encode(inode)); }
+
+  // These hide RecordReader's: from the tables, and from what this entry has changed. Each mutation changes its session, so that is encoded once an
+  // entry: by finish().
+  std::optional<ClusterRecord> cluster() const;
+  std::optional<ServerRecord> server(ServerId id) const;
+  std::optional<SessionRecord> session(SessionId id) const;
+  void put_session(SessionId id, SessionRecord session) { set_session(id, std::move(session)); }
+  void erase_session(SessionId id) { set_session(id, std::nullopt); }
+
+  // After the last command: what is still only decoded becomes part of the changes.
+  void finish();
 
   // Takes back everything since the last call of savepoint(), counters included.
   void savepoint();
@@ -58,20 +73,28 @@ class Transaction final : public RecordReader {
 
  private:
   struct Undo {
-    std::string key;
+    Changes::value_type* change = nullptr;
     bool was_changed = false;            // before, in this entry
     std::optional<std::string> value;    // what it was changed to
   };
+  using SessionChange = std::optional<SessionRecord>;  // none: erased
+  struct SessionUndo {
+    SessionId id;
+    std::optional<SessionChange> before;  // none: it was not changed in this entry
+  };
   void set(std::string key, std::optional<std::string> value);
+  void set_session(SessionId id, SessionChange session);
 
   const KvStore& store_;
   RecordCache& cache_;
   const LogContext& context_;
-  const Sessions& sessions_before_;
+  const Tables& before_;
   CounterRecord counters_, counters_saved_;
   uint32_t inline_removals_left_ = kInlineRemovalsPerEntry, inline_removals_saved_ = kInlineRemovalsPerEntry;
   Changes changes_;
   std::vector<Undo> undo_;
+  std::map<SessionId, SessionChange> sessions_;
+  std::vector<SessionUndo> session_undo_;
 };
 
 // Walks the store's records with that prefix; shared by Transaction and the reads.

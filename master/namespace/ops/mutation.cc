@@ -36,10 +36,8 @@ void drop_acknowledged(Transaction& tx, SessionId id, SessionRecord& session, ui
   if (first <= session.first_unacknowledged) return;
   // Nothing is stored above the highest one seen: bounded by kUnacknowledgedMax.
   const uint64_t end = std::min(first, session.highest_sequence + 1);
-  for (uint64_t sequence = session.first_unacknowledged; sequence < end; ++sequence) {
-    const std::string key = keys::reply(id, sequence);
-    if (tx.exists(key)) tx.erase(key);
-  }
+  for (uint64_t sequence = session.first_unacknowledged; sequence < end; ++sequence)
+    tx.erase(keys::reply(id, sequence));
   session.first_unacknowledged = first;
 }
 
@@ -60,7 +58,7 @@ Reply apply_command(Transaction& tx, const SessionMutation& m) {
 
   drop_acknowledged(tx, m.session, *session, m.first_unacknowledged);
   session->highest_sequence = std::max(session->highest_sequence, m.sequence);
-  tx.put(keys::session(m.session), encode(*session));
+  tx.put_session(m.session, std::move(*session));
   tx.put(keys::reply(m.session, m.sequence), encode_reply(reply));
   if (!reply) return reply.error();
   return std::move(*reply);

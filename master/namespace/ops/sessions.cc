@@ -36,11 +36,11 @@ Reply apply_command(Transaction& tx, const OpenSession& open) {
   if (tx.counters().sessions >= kSessionsMax) return Error(ErrorCode::kOverload, "sessions");
   const SessionId id{tx.counters().next_session++};
   const uint64_t now = tx.counters().log_time_ms;
-  tx.put(keys::session(id), encode(SessionRecord{.host = open.host,
-                                                 .mountpoint = open.mountpoint,
-                                                 .program = open.program,
-                                                 .opened_ms = now,
-                                                 .renewed_ms = now}));
+  tx.put_session(id, SessionRecord{.host = open.host,
+                                   .mountpoint = open.mountpoint,
+                                   .program = open.program,
+                                   .opened_ms = now,
+                                   .renewed_ms = now});
   ++tx.counters().sessions;
   return ReplyBody{OpenSessionReply{.session = id,
                                     .term = tx.context().term,
@@ -58,14 +58,14 @@ Reply apply_command(Transaction& tx, const RenewSessions& renew) {
       continue;
     }
     session->renewed_ms = tx.counters().log_time_ms;
-    tx.put(keys::session(id), encode(*session));
+    tx.put_session(id, std::move(*session));
   }
   return ReplyBody{std::move(reply)};
 }
 
 void end_session(Transaction& tx, SessionId id, SessionRecord session) {
   session.ended = true;
-  tx.put(keys::session(id), encode(session));
+  tx.put_session(id, std::move(session));
   --tx.counters().sessions;
   push_work(tx, {.kind = WorkRecord::Kind::kEndSession, .session = id});
 }
@@ -87,7 +87,7 @@ Reply apply_command(Transaction& tx, const Tick&) {
     std::optional<SessionRecord> session = tx.session(id);
     if (!session) continue;
     if (session->ended) {
-      if (session->cleaned && !has_open_chunk(tx, id)) tx.erase(keys::session(id));
+      if (session->cleaned && !has_open_chunk(tx, id)) tx.erase_session(id);
     } else if (expired(tx, *cluster, *session)) {
       end_session(tx, id, std::move(*session));
       reply.ended.push_back(id);

@@ -115,7 +115,7 @@ Step end_session_step(Transaction& tx, WorkRecord& work, uint32_t budget) {
   if (!step.finished) return step;
   if (std::optional<SessionRecord> session = tx.session(work.session)) {
     session->cleaned = true;
-    tx.put(keys::session(work.session), encode(*session));
+    tx.put_session(work.session, std::move(*session));
   }
   return step;
 }
