@@ -63,6 +63,8 @@ class Machine {
   uint64_t applied_term() const;
   uint64_t log_time_ms() const;
   bool work_pending() const;         // a Tick now would find something to remove
+  // Log time has to move: sessions live or wait for their last trace to be removed, or garbage waits for its grace time.
+  bool wants_ticks() const;
   CounterRecord counters() const;
   bool has_cluster() const;
   ClusterRecord cluster() const;     // all zero before MakeCluster

@@ -70,6 +70,12 @@ bool Machine::work_pending() const {
   return counters().work > 0;
 }
 
+bool Machine::wants_ticks() const {
+  std::shared_lock lock(impl_->memory_lock);
+  const Transaction::Tables& tables = impl_->tables;
+  return !tables.sessions.empty() || tables.counters.work > 0 || tables.counters.garbage > 0;
+}
+
 CounterRecord Machine::counters() const {
   std::shared_lock lock(impl_->memory_lock);
   return impl_->tables.counters;

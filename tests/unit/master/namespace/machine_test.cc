@@ -1,12 +1,19 @@
 // The machine around the operations: what is in memory, restarts, equal logs and equal states, failures of the store,
 // readers beside apply.
 #include <atomic>
-#include <thread>
 
+#include "common/runtime/thread_pool.h"
 #include "tests/unit/master/namespace/machine_fixture.h"
 
 namespace cairn {
 namespace {
+
+// Completions are not waited for: the pool's destructor waits for the work itself.
+class NoLoop final : public Executor {
+ public:
+  void post(std::move_only_function<void()>) override {}
+  bool on_loop() const override { return false; }
+};
 
 using ::testing::SizeIs;
 
@@ -164,6 +171,20 @@ TEST_F(MachineState, SurvivesARestart) {
   EXPECT_NE(file(kRootInode, "g"), f);
 }
 
+TEST_F(MachineState, WantsTicksUntilTheLastTraceIsGone) {
+  EXPECT_TRUE(machine().wants_ticks());
+  ASSERT_TRUE(commit(file(kRootInode, "f"), 0, grant()));
+  ASSERT_TRUE(unlink(kRootInode, "f"));
+  ASSERT_TRUE(leader.tell(EndSession{session}));
+  leader.settle();
+  leader.tick();
+  EXPECT_EQ(machine().sessions().size(), 0u);
+  EXPECT_TRUE(machine().wants_ticks());  // garbage runs out by log time
+  for (uint64_t server : {1, 2, 3})
+    ASSERT_TRUE(leader.tell(RemoveGarbage{ServerId{server}, {ChunkId{1}}}));
+  EXPECT_FALSE(machine().wants_ticks());
+}
+
 TEST_F(MachineState, FailureOfTheStoreIsReported) {
   leader.store().fail_writes = true;
   const SessionMutation m = leader.mutation(session, CreateOp{.parent = kRootInode, .name = "a"});
@@ -218,7 +239,10 @@ TEST_F(MachineState, ReadersSeeWholeEntries) {
       ++reads;
     }
   };
-  std::thread memory(reader, ReadMode::kMemoryOnly), blocking(reader, ReadMode::kMayBlock);
+  NoLoop loop;
+  ThreadPool pool(loop, "readers", 2);
+  pool.submit([&] { reader(ReadMode::kMemoryOnly); }, [] {});
+  pool.submit([&] { reader(ReadMode::kMayBlock); }, [] {});
   for (int i = 0; i < 2000 || reads < 100; ++i) {
     const InodeId from = i % 2 == 0 ? a : b;
     const SessionMutation m = leader.mutation(
@@ -226,8 +250,6 @@ TEST_F(MachineState, ReadersSeeWholeEntries) {
     ASSERT_TRUE(leader.command(m));
   }
   stop = true;
-  memory.join();
-  blocking.join();
 }
 
 TEST(Cache, IsBoundedAndForgetsTheOldest) {
