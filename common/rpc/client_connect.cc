@@ -37,7 +37,7 @@ Task<void> ClientCore::run_connection() {
     dial_failed(error.in("connecting to " + to_string(address_)));
     co_return;
   }
-  auto connection = std::make_shared<Connection>(world_.executor(), std::move(*stream));
+  auto connection = std::make_shared<Connection>(world_, std::move(*stream));
   connection->out.on_written([this, raw = connection.get()] {
     if (!raw->unwritten.empty()) release_written(*raw);
   });
@@ -145,6 +145,7 @@ void ClientCore::lose(Connection& connection, const Error& why) {
 Task<Error> ClientCore::receive(ConnectionPtr connection) {
   FrameReader& in = connection->in;
   for (;;) {
+    if (in.turn_is_over()) co_await in.wait_for_turn();
     while (!in.has_header()) {
       Result<void> more = co_await in.receive_more();
       if (!more) co_return more.error();

@@ -6,10 +6,13 @@
 
 #include "common/base/check.h"
 #include "common/base/units.h"
+#include "common/runtime/scoped_timer.h"
 
 namespace cairn {
 
 namespace {
+constexpr Duration kLinger = std::chrono::milliseconds(100);
+
 double seconds(Duration duration) {
   return std::chrono::duration<double>(duration).count();
 }
@@ -233,6 +236,10 @@ void ClientCore::expire(PendingCall& call) {
 }
 
 Task<void> ClientCore::stop() {
+  // What is queued for a server that does not read, and the goodbye, may not hold this up.
+  ScopedTimer linger(world_.clock(), world_.clock().now() + kLinger, [this] {
+    if (connection_) connection_->stream->close();
+  });
   if (!stopping_) {
     stopping_ = true;
     Error why(ErrorCode::kCancelled, "the client stops");

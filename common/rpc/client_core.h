@@ -80,8 +80,11 @@ class ClientCore : public std::enable_shared_from_this<ClientCore> {
  private:
   // Shared by the tasks that read and write it, and by connection_ while it is the current one.
   struct Connection {
-    Connection(Executor& executor, std::unique_ptr<Stream> stream_in)
-        : stream(std::move(stream_in)), in(*stream), out(executor, *stream), writer_ended(executor) {}
+    Connection(World& world, std::unique_ptr<Stream> stream_in)
+        : stream(std::move(stream_in)),
+          in(world, *stream),
+          out(world.executor(), *stream),
+          writer_ended(world.executor()) {}
     std::unique_ptr<Stream> stream;
     FrameReader in;
     FrameWriter out;

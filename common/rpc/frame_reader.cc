@@ -2,6 +2,9 @@
 
 #include <utility>
 
+#include "common/runtime/future.h"
+#include "common/runtime/scoped_timer.h"
+
 namespace cairn {
 
 namespace {
@@ -9,6 +12,23 @@ std::span<std::byte> bytes_of(std::string& text) {
   return std::as_writable_bytes(std::span(text));
 }
 }  // namespace
+
+Result<FrameHeader> FrameReader::take_header() {
+  Result<FrameHeader> header = buffer_.take_header();
+  ++frames_this_turn_;
+  if (header) bytes_this_turn_ += kFrameHeaderBytes + header->message_bytes + header->payload_bytes;
+  return header;
+}
+
+Task<void> FrameReader::wait_for_turn() {
+  frames_this_turn_ = 0;
+  bytes_this_turn_ = 0;
+  // Not just a post: the loop runs many of them before it looks at its descriptors again.
+  Promise<void> turn(world_.executor());
+  ScopedTimer timer(world_.clock(), world_.clock().now(), [&turn] { turn.set({}); });
+  Result<void> come = co_await turn.future();
+  (void)come;
+}
 
 Result<std::string> FrameReader::take_message(const FrameHeader& header) {
   std::string message(header.message_bytes, '\0');

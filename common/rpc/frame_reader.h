@@ -12,16 +12,17 @@
 #include "common/rpc/frame_buffer.h"
 #include "common/runtime/task.h"
 #include "common/runtime/transport.h"
+#include "common/runtime/world.h"
 
 namespace cairn {
 
 class FrameReader {
  public:
-  explicit FrameReader(Stream& stream) : stream_(stream) {}
+  FrameReader(World& world, Stream& stream) : world_(world), stream_(stream) {}
 
   // A frame is taken in this order: header, message, payload.
   bool has_header() const { return buffer_.has_header(); }
-  Result<FrameHeader> take_header() { return buffer_.take_header(); }
+  Result<FrameHeader> take_header();
   bool has_message(const FrameHeader& header) const { return buffer_.size() >= header.message_bytes; }
   Result<std::string> take_message(const FrameHeader& header);
 
@@ -35,9 +36,19 @@ class FrameReader {
   Task<Result<size_t>> receive_some(std::span<std::byte> out);
   Task<Result<void>> skip(size_t bytes);
 
+  // A stream that always has more to read never waits: its reader lets the others of the loop (writers, other
+  // connections, timers) have their turn after so much.
+  static constexpr uint32_t kFramesPerTurn = 64;
+  static constexpr uint64_t kBytesPerTurn = 1024 * 1024;
+  bool turn_is_over() const { return frames_this_turn_ >= kFramesPerTurn || bytes_this_turn_ >= kBytesPerTurn; }
+  Task<void> wait_for_turn();
+
  private:
+  World& world_;
   Stream& stream_;
   FrameBuffer buffer_;
+  uint32_t frames_this_turn_ = 0;
+  uint64_t bytes_this_turn_ = 0;
 };
 
 }  // namespace cairn

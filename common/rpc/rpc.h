@@ -122,6 +122,7 @@ class RpcClient {
   void on_disconnect(std::function<void()> callback);
   // The other side's Hello, once connected.
   const Hello* server_hello() const;
+  // Calls in flight and further ones end with kCancelled, at once. A dial under way is waited for: connect_timeout at most.
   Task<void> stop();
 
  private:

@@ -149,6 +149,7 @@ Task<Result<void>> RpcServer::Impl::greet(ConnectionPtr connection) {
 Task<Error> RpcServer::Impl::read_requests(ConnectionPtr connection) {
   FrameReader& in = connection->in();
   for (;;) {
+    if (in.turn_is_over()) co_await in.wait_for_turn();
     while (!in.has_header()) {
       Result<void> more = co_await in.receive_more();
       if (!more) co_return more.error();

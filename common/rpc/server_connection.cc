@@ -18,7 +18,7 @@ ServerConnection::ServerConnection(World& world, uint64_t id, std::unique_ptr<St
       id_(id),
       peer_(stream->peer()),
       stream_(std::move(stream)),
-      in_(*stream_),
+      in_(world, *stream_),
       out_(world.executor(), *stream_),
       room_(world.executor()),
       writer_ended_(world.executor()) {

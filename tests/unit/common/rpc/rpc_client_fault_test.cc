@@ -374,7 +374,7 @@ class RpcClientFault : public RpcTest {
       EXPECT_TRUE(result->failed_with(ErrorCode::kTimeout));
       if (result->error().context.starts_with("no memory")) ++waited_for_memory;
     }
-    EXPECT_GE(waited_for_memory, 20u);
+    EXPECT_GE(waited_for_memory, 10u);  // what the sockets took makes room for some more
     // Nobody waits for an answer, and yet there is no room.
     Result<RpcMessage> answer = co_await client->call(kEcho, with_payload(pattern(4 * kMiB)), {.deadline = in(20ms)});
     EXPECT_TRUE(answer.failed_with(ErrorCode::kTimeout));
@@ -405,6 +405,26 @@ class RpcClientFault : public RpcTest {
     Result<RpcMessage> answer = co_await call(kEcho, text("x"));
     EXPECT_TRUE(answer.failed_with(ErrorCode::kCancelled));
     co_await group.stop();
+  }
+
+  Task<void> stop_with_a_server_that_does_not_read() {
+    co_await become_the_server();
+    TaskGroup group(world.executor(), world.clock());
+    std::optional<Result<RpcMessage>> results[12];
+    for (auto& result : results)
+      group.spawn(call_into(kEcho, with_payload(pattern(4 * kMiB)), {.deadline = in(60s)}, &result));
+    BareStream bare = co_await accept_greeted();
+    Result<BareStream::Frame> request = co_await bare.receive();
+    EXPECT_TRUE(request);
+    TimePoint begin = world.clock().now();
+    co_await client->stop();
+    EXPECT_LT(world.clock().now() - begin, 3s);
+    for (auto& result : results) {
+      co_await wait_for(&result);
+      EXPECT_TRUE(result->failed_with(ErrorCode::kCancelled));
+    }
+    co_await group.stop();
+    listener.reset();
   }
 
   Task<void> destroyed_in_flight() {
@@ -547,6 +567,9 @@ TEST_P(RpcClientFault, WhatIsNotWrittenStaysCounted) {
 }
 TEST_P(RpcClientFault, StopEndsCallsInFlight) {
   run(stop_in_flight());
+}
+TEST_P(RpcClientFault, StopDoesNotWaitForAServerThatDoesNotRead) {
+  run(stop_with_a_server_that_does_not_read());
 }
 TEST_P(RpcClientFault, TheEndOfTheClientEndsCallsInFlight) {
   run(destroyed_in_flight());

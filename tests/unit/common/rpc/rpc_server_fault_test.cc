@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "common/base/units.h"
+#include "common/rpc/frame_reader.h"
 #include "rpc_fixture.h"
 
 namespace cairn {
@@ -132,6 +133,24 @@ class RpcServerFault : public RpcTest {
       if (!frame) co_return;
     }
     EXPECT_EQ(service.started, kRequests);
+  }
+
+  // A connection that always has more to read does not keep the loop for itself.
+  Task<void> flood() {
+    constexpr uint64_t kRequests = 900;
+    BareStream bare = co_await connect_greeted();
+    std::string all;
+    for (uint64_t id = 1; id <= kRequests; ++id)
+      all += frame_bytes(request(kBlob, id), "1");
+    Result<void> sent = co_await bare.send(std::move(all));
+    EXPECT_TRUE(sent);
+    co_await service.wait_for_started(1);
+    EXPECT_LE(service.started, 2 * FrameReader::kFramesPerTurn);
+    for (uint64_t id = 1; id <= kRequests; ++id) {
+      Result<BareStream::Frame> frame = co_await bare.receive();
+      EXPECT_TRUE(frame && frame->header.request_id == id);
+      if (!frame) co_return;
+    }
   }
 
   Task<void> too_many_requests() {
@@ -284,6 +303,9 @@ TEST_P(RpcServerFault, WhoDoesNotReadIsNotReadEither) {
 TEST_P(RpcServerFault, WhoSaysHowMuchComesAndDoesNotReadIsNotReadEither) {
   server_options.memory_per_connection_bytes = 8 * kMiB;
   run(slow_reader(kMiB));
+}
+TEST_P(RpcServerFault, AFloodLeavesOthersTheirTurn) {
+  run(flood());
 }
 TEST_P(RpcServerFault, NoMoreRequestsRunThanAllowed) {
   server_options.requests_per_connection_max = 4;
