@@ -92,7 +92,14 @@ FuseOps::FuseOps(World& world, FileSystem& file_system, KernelChannel& channel, 
       notifier_(notifier),
       inodes_(inodes),
       max_background_(max_background),
+      requests_(world.metrics().gauge("cairn_fuse_requests_waiting", "requests of the kernel without an answer yet")),
+      known_(world.metrics().gauge("cairn_fuse_inodes_known", "inodes that the kernel may refer to")),
       tasks_(world.executor(), world.clock()) {}
+
+void FuseOps::collect() {
+  requests_.set(static_cast<double>(gate_.requests()));
+  known_.set(static_cast<double>(inodes_.size()));
+}
 
 void FuseOps::initialise(fuse_conn_info* connection) {
   // No writeback cache: with it a mount could not honour a recall in bounded time (docs/consistency.md). Pages go when
@@ -101,6 +108,8 @@ void FuseOps::initialise(fuse_conn_info* connection) {
                                FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_EXPLICIT_INVAL_DATA | FUSE_CAP_PARALLEL_DIROPS |
                                FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_CACHE_SYMLINKS;
   connection->want = kWanted & connection->capable;
+  // Such a kernel would lose the clearing of set-id bits by an open that truncates.
+  if (!channel_.kills_privileges()) connection->want &= ~FUSE_CAP_ATOMIC_O_TRUNC;
   connection->max_write = kFuseMaxIoBytes;
   connection->max_read = kFuseMaxIoBytes;
   connection->max_background = max_background_;

@@ -31,6 +31,8 @@ class FuseOps {
   static const fuse_lowlevel_ops& callbacks();
 
   RequestGate& gate() { return gate_; }
+  // Brings the gauges up to date.
+  void collect();
   Task<void> stop() { return tasks_.stop(); }
 
  private:
@@ -92,6 +94,8 @@ class FuseOps {
   DirectoryHandles directories_;
   RequestGate gate_;
   std::array<Histogram*, 64> seconds_{};  // by opcode; made when first used
+  Gauge& requests_;
+  Gauge& known_;
   TaskGroup tasks_;
 };
 

@@ -71,6 +71,9 @@ class KernelChannel final : public KernelNotifications {
   // The kernel has taken the answer to INIT.
   bool initialised() const { return initialised_; }
 
+  // INIT has been received, and the kernel will tell who clears set-id bits (since 5.12).
+  bool kills_privileges() const { return (init_offered_ & FUSE_HANDLE_KILLPRIV_V2) != 0; }
+
   // Thread-safe. 0 or -errno: -ENOENT if the kernel does not hold the inode or name.
   int invalidate_attributes(InodeId inode) override;
   int invalidate_pages(InodeId inode, uint64_t offset, uint64_t size) override;

@@ -198,6 +198,7 @@ Task<HttpResponse> MountProcess::answer(std::string path) {
   HttpResponse response;
   if (path == "/metrics") {
     response.content_type = "text/plain; version=0.0.4; charset=utf-8";
+    if (session_) session_->collect();
     response.body = world_.metrics().render();
   } else if (path == "/health") {
     response.body = "ok\n";

@@ -150,7 +150,8 @@ void remove_mount_record(Disk& disk, const MountRecord& record) {
     if (path.empty()) continue;
     Result<void> removed = disk.remove(path);
     if (!removed && removed.code() != ErrorCode::kNotFound) {
-      log_warning("mount.stale_file", "path={} error={}", cairn::quoted(path), cairn::quoted(removed.error().message()));
+      log_warning("mount.stale_file", "path={} error={}", cairn::quoted(path),
+                  cairn::quoted(removed.error().message()));
     }
   }
 }

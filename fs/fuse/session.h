@@ -41,6 +41,8 @@ class FuseSession {
   Task<Result<void>> initialised();
   // N of /sys/fs/fuse/connections/N; after mount().
   uint32_t device_minor() const { return device_minor_; }
+  // Brings the gauges up to date.
+  void collect() { ops_.collect(); }
   Task<SessionEnd> ended();
   // Takes the mount out of the namespace; files that are open stay served.
   void detach();

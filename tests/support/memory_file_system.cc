@@ -25,7 +25,8 @@ bool is_set_id_cleared_by(const Attributes& a) {
 }
 }  // namespace
 
-MemoryFileSystem::MemoryFileSystem(World& world, MemoryFileSystemOptions options) : world_(world), options_(options) {
+MemoryFileSystem::MemoryFileSystem(World& world, MemoryFileSystemOptions options)
+    : world_(world), options_(options), changed_(world.executor()) {
   auto root = std::make_unique<Inode>();
   root->attributes = {.inode = kRootInode, .type = FileType::kDirectory, .mode = 0755, .nlink = 2};
   root->parent = kRootInode;
@@ -305,6 +306,15 @@ Task<Result<void>> MemoryFileSystem::set_xattr(InodeId inode, std::string name, 
                                                bool replace_only) {
   Inode* found = find(inode);
   if (!found) co_return Error(ErrorCode::kStale);
+  if (options_.controls && name == "user.hold-reads") {
+    held_ = InodeId(std::stoull(value));
+    changed_.notify_all();
+    co_return Result<void>();
+  }
+  if (options_.controls && name == "user.forget-pages") {
+    co_await caches_->forget_pages(InodeId(std::stoull(value)));
+    co_return Result<void>();
+  }
   bool there = found->xattrs.contains(name);
   if (there && create_only) co_return Error(ErrorCode::kExists);
   if (!there && replace_only) co_return Error(ErrorCode::kNoData);
@@ -391,7 +401,12 @@ Result<MemoryFileSystem::Inode*> MemoryFileSystem::writable(HandleId id) {
 Task<Result<Payload>> MemoryFileSystem::read(HandleId id, uint64_t offset, uint32_t size) {
   auto handle = handles_.find(id);
   if (handle == handles_.end()) co_return Error(ErrorCode::kBadHandle);
-  Inode& inode = *find(handle->second.inode);
+  InodeId wanted = handle->second.inode;
+  while (held_ == wanted)
+    co_await changed_.wait();
+  handle = handles_.find(id);
+  if (handle == handles_.end()) co_return Error(ErrorCode::kBadHandle);
+  Inode& inode = *find(wanted);
   uint64_t end = std::min<uint64_t>(inode.attributes.size, offset + size);
   Payload payload;
   for (uint64_t at = offset; at < end;) {

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "common/runtime/sync.h"
 #include "common/runtime/world.h"
 #include "fs/client/file_system.h"
 
@@ -20,6 +21,9 @@ struct MemoryFileSystemOptions {
   bool appends_elsewhere = false;
   // unsynced() names what was written and not fsynced, and close() fails as if it could not be written.
   bool never_durable = false;
+  // Setting these extended attributes, on any inode, is an order about the inode whose number is the value:
+  // "user.hold-reads" (reads of it wait; "0": of none), "user.forget-pages" (tells the kernel, and waits until it has).
+  bool controls = false;
 };
 
 class MemoryFileSystem final : public FileSystem {
@@ -118,6 +122,8 @@ class MemoryFileSystem final : public FileSystem {
   std::map<InodeId, std::unique_ptr<Inode>> inodes_;
   std::map<HandleId, Handle> handles_;
   uint64_t next_inode_ = 2;
+  InodeId held_;  // whose reads wait
+  Condition changed_;
   HandleId next_handle_ = 1;
 };
 

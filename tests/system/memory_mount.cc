@@ -1,5 +1,7 @@
 // Mounts a MemoryFileSystem: what fuse_memory_test and measurements of FUSE itself run on.
-//   memory_mount MOUNTPOINT [foreground] [poll_us=N] [appends_elsewhere] [never_durable] [old_kernel] [ro]
+//   memory_mount MOUNTPOINT [foreground] [poll_us=N] [appends_elsewhere] [never_durable] [controls] [old_kernel] [ro]
+//   [no_master]
+//                options=A,B
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -13,7 +15,8 @@ namespace {
 
 using namespace cairn;
 
-Task<Result<std::unique_ptr<FileSystem>>> make_file_system(World* world, MemoryFileSystemOptions options) {
+Task<Result<std::unique_ptr<FileSystem>>> make_file_system(World* world, MemoryFileSystemOptions options, bool fail) {
+  if (fail) co_return Error(ErrorCode::kUnavailable, "no master answers at memory:1, memory:2");
   std::unique_ptr<FileSystem> made = std::make_unique<MemoryFileSystem>(*world, options);
   co_return made;
 }
@@ -27,6 +30,7 @@ int main(int argc, char** argv) {
   }
   MountOptions mount;
   MemoryFileSystemOptions memory;
+  bool fail = false;
   mount.mountpoint = argv[1];
   mount.client.program = "memory_mount";
   mount.client.masters = {{.host_or_path = "memory", .port = 1}, {.host_or_path = "memory", .port = 2}};
@@ -41,8 +45,14 @@ int main(int argc, char** argv) {
     } else if (option == "never_durable") {
       memory.never_durable = true;
       mount.flush_timeout = std::chrono::milliseconds(200);
+    } else if (option == "controls") {
+      memory.controls = true;
     } else if (option == "old_kernel") {
       mount.kernel = {.kill_privileges = false, .readdirplus = false, .parallel_dirops = false};
+    } else if (option == "no_master") {
+      fail = true;
+    } else if (option.starts_with("options=")) {
+      mount.extra_options = option.substr(8);
     } else if (option == "ro") {
       mount.client.read_only = true;
     } else {
@@ -50,6 +60,6 @@ int main(int argc, char** argv) {
       return 2;
     }
   }
-  mount.connect = [memory](World& world, ClientOptions) { return make_file_system(&world, memory); };
+  mount.connect = [memory, fail](World& world, ClientOptions) { return make_file_system(&world, memory, fail); };
   return run_mount(std::move(mount));
 }
