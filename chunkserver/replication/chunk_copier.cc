@@ -98,7 +98,22 @@ Task<Result<ReplicaStatus>> ChunkCopier::do_copy(RunPtr run) {
   co_return finished;
 }
 
+Task<bool> ChunkCopier::again(RunPtr run, int attempt, ErrorCode code) {
+  if (run->error || attempt >= kCopyAttempts || !worth_another_attempt(code)) co_return false;
+  Result<void> slept = co_await tasks_.sleep_for(kCopyRetryPause * attempt);
+  co_return slept.has_value();
+}
+
 Task<Result<ChunkMapReply>> ChunkCopier::fetch_map(RunPtr run) {
+  for (int attempt = 1;; ++attempt) {
+    Result<ChunkMapReply> map = co_await fetch_map_once(run);
+    if (map) co_return map;
+    bool once_more = co_await again(run, attempt, map.code());
+    if (!once_more) co_return map;
+  }
+}
+
+Task<Result<ChunkMapReply>> ChunkCopier::fetch_map_once(RunPtr run) {
   TimePoint until = world_.clock().now() + kCopyCallDeadline;
   std::string at = "the map of chunk " + to_string(run->order.chunk) + " from " + run->order.source.address;
   Result<ChunkPeers::Client> client = peers_.client(run->order.source.address);
@@ -152,10 +167,9 @@ Task<void> ChunkCopier::work(RunPtr run) {
 Task<Result<void>> ChunkCopier::fetch(RunPtr run, Run::Piece piece) {
   for (int attempt = 1;; ++attempt) {
     Result<void> fetched = co_await fetch_once(run, piece);
-    if (fetched || run->error) co_return fetched;
-    if (attempt == kCopyAttempts || !worth_another_attempt(fetched.code())) co_return fetched;
-    Result<void> slept = co_await tasks_.sleep_for(kCopyRetryPause * attempt);
-    if (!slept) co_return slept;
+    if (fetched) co_return fetched;
+    bool once_more = co_await again(run, attempt, fetched.code());
+    if (!once_more) co_return fetched;
   }
 }
 

@@ -27,9 +27,10 @@ namespace cairn {
 inline constexpr uint32_t kCopyPieceBytes = 1 * kMiB;
 inline constexpr size_t kCopyPiecesInFlight = 4;  // of one copy: enough to keep the other's disk and the wire busy
 inline constexpr uint64_t kCopyMemoryBytes = 32 * kMiB;  // of all copies: pieces asked for and not yet stored
-inline constexpr int kCopyAttempts = 3;                  // of one piece
+inline constexpr int kCopyAttempts = 3;                  // of one piece, and of the map
 inline constexpr Duration kCopyCallDeadline = std::chrono::seconds(5);
-inline constexpr Duration kCopyRetryPause = std::chrono::milliseconds(100);
+inline constexpr Duration kCopyRetryPause =
+    std::chrono::milliseconds(250);  // grows; longer in all than a client waits to dial again
 
 class ChunkCopier {
  public:
@@ -68,10 +69,13 @@ class ChunkCopier {
   Task<void> run(RunPtr run);
   Task<Result<ReplicaStatus>> do_copy(RunPtr run);
   Task<Result<ChunkMapReply>> fetch_map(RunPtr run);
+  Task<Result<ChunkMapReply>> fetch_map_once(RunPtr run);
   Task<Result<void>> fetch_pieces(RunPtr run);
   Task<void> work(RunPtr run);
   Task<Result<void>> fetch(RunPtr run, Run::Piece piece);
   Task<Result<void>> fetch_once(RunPtr run, Run::Piece piece);
+  // Whether to try once more after this error; after a pause if so.
+  Task<bool> again(RunPtr run, int attempt, ErrorCode code);
   static std::vector<Run::Piece> pieces_of(const std::vector<ChunkMapReply::Range>& data);
 
   World& world_;
