@@ -38,11 +38,11 @@ void BatchWriter::add_freed(const std::vector<LogRange>& ranges) {
   }
 }
 
-WriteBatch BatchWriter::fill() {
+const WriteBatch& BatchWriter::fill() {
   for (const auto& [key, bytes] : inline_)
     batch_.put(key, without_zeros(bytes.span()));
   inline_.clear();
-  return std::move(batch_);
+  return batch_;
 }
 
 std::string_view without_zeros(std::span<const std::byte> bytes) {

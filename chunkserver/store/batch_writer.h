@@ -32,8 +32,8 @@ class BatchWriter {
 
   size_t bytes() const { return bytes_; }
   bool empty() const { return batch_.empty() && inline_.empty(); }
-  // The batch with everything in it. Any thread, once.
-  WriteBatch fill();
+  // The batch with everything in it. On one thread at a time; nothing is added after it.
+  const WriteBatch& fill();
   std::vector<LogRange> take_freed() { return std::exchange(freed_, {}); }
 
  private:

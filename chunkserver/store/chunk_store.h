@@ -162,8 +162,13 @@ class ChunkStore {
   virtual Task<Result<ReadResult>> read(ChunkId chunk, uint64_t version, uint32_t offset, uint32_t length) = 0;
   virtual Task<Result<ChunkMap>> map(ChunkId chunk, uint64_t version) = 0;
   virtual Task<Result<ReplicaStatus>> status(ChunkId chunk) = 0;
-  // All chunks, a page at a time: up to `limit` of those with an id above `after`.
+  // All chunks, a page at a time: up to `limit` of those with an id above `after`. A store that has failed tries to
+  // tell what it held.
   virtual Task<Result<ChunkPage>> list(ChunkId after, size_t limit) = 0;
+
+  // Reads the range again from the disk itself, past what lies in memory where the disk can do that, and verifies it:
+  // kCorrupt, kIo. Otherwise as read(). What has not been made durable yet is left out.
+  virtual Task<Result<void>> verify(ChunkId chunk, uint64_t version, uint32_t offset, uint32_t length) = 0;
 
   // ---- orders of the master
 

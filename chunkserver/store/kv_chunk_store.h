@@ -37,7 +37,7 @@ inline constexpr uint32_t kSpillBlocks =
 inline constexpr uint64_t kChunkFlushBytes = 16 * kMiB;  // of one chunk: made durable without waiting for its age
 inline constexpr size_t kBatchBytesMax = 8 * kMiB;       // one batch of the key-value store
 inline constexpr Duration kFlushAge = 4s;                // leaves a second of kMaxUnsyncedAge for the disk
-inline constexpr size_t kFlushesMax = 16;                // background commits at a time
+inline constexpr size_t kFlushesMax = 256;               // background commits at a time: they share batches
 inline constexpr Duration kSpaceSampleAge = 1s;
 
 class KvChunkStore final : public ChunkStore {
@@ -57,6 +57,7 @@ class KvChunkStore final : public ChunkStore {
   Task<Result<ChunkMap>> map(ChunkId chunk, uint64_t version) override;
   Task<Result<ReplicaStatus>> status(ChunkId chunk) override;
   Task<Result<ChunkPage>> list(ChunkId after, size_t limit) override;
+  Task<Result<void>> verify(ChunkId chunk, uint64_t version, uint32_t offset, uint32_t length) override;
   Task<Result<ReplicaStatus>> raise(ChunkId chunk, uint64_t from_version, uint64_t to_version) override;
   Task<Result<ReplicaStatus>> seal(ChunkId chunk, uint64_t version, uint64_t sequence) override;
   Task<Result<void>> remove(ChunkId chunk, uint64_t up_to_version) override;
@@ -141,6 +142,8 @@ class KvChunkStore final : public ChunkStore {
                                    uint64_t new_store_id);
   static Result<std::unique_ptr<KvStore>> open_kv(Disk& disk, const StoreOptions& options);
   void adopt(Recovered recovered);
+  Task<void> flush_all();
+  Task<void> flush_idle(ChunkPtr chunk, Promise<void> promise);
 
   // store_cache.cc
   Result<void> usable() const;
@@ -196,6 +199,7 @@ class KvChunkStore final : public ChunkStore {
   Task<Result<void>> load_shared(std::vector<LogPlace> places);
   Task<Result<void>> commit(std::move_only_function<void(BatchWriter&)> build);
   Task<void> run_batches();
+  Task<Result<void>> write_batch(std::shared_ptr<BatchWriter> writer);
   void finish_batch(BatchWriter& writer);
   Task<Result<WriteResult>> sync_one(SyncItem item);
   Task<void> sync_into(SyncItem item, Promise<WriteResult> done);
@@ -203,7 +207,7 @@ class KvChunkStore final : public ChunkStore {
   // store_read.cc
   Result<ReadPlan> plan_read(const ChunkPtr& chunk, uint32_t first_block, uint32_t blocks);
   Task<Result<ReadPlan>> read_blocks(ChunkPtr chunk, uint32_t first_block, uint32_t blocks);
-  static Result<ReadPlan> run_read(const KvStore& kv, BodyId body, ReadPlan plan);
+  static Result<ReadPlan> run_read(const KvStore& kv, BodyId body, ReadPlan plan, bool past_cache);
   bool read_without_waiting(ReadPlan& plan);
   static Payload payload_of(const ReadPlan& plan);
   void remember_inline(Chunk& chunk, const ReadPlan& plan);
@@ -297,6 +301,9 @@ class KvChunkStore final : public ChunkStore {
   std::unique_ptr<ValueLog> log_;
   std::unique_ptr<BlockingPool> commit_pool_;
   std::unique_ptr<BlockingPool> read_pool_;
+  // Two groups: io_ has only the ends of the line (batches, writes to the log), so that close() can first wait for all
+  // that may start such a task, and then for these.
+  TaskGroup io_;
   TaskGroup tasks_;
 };
 

@@ -94,6 +94,15 @@ Result<void> SegmentFile::read(uint32_t block, std::span<std::byte> out) {
   return {};
 }
 
+Result<void> SegmentFile::read_direct(uint32_t block, std::span<std::byte> out) {
+  Result<File*> file = writer();
+  if (!file) return file.error();
+  Result<size_t> got = (*file)->read(block * kBlockSizeBytes, out);
+  if (!got) return got.error();
+  if (*got != out.size()) return Error(ErrorCode::kIo, path_ + " is shorter than its extents say");
+  return {};
+}
+
 bool SegmentFile::try_read(uint32_t block, std::span<std::byte> out) {
   File* file = nullptr;
   {

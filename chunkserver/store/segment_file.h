@@ -26,6 +26,8 @@ class SegmentFile {
   Result<void> write(uint32_t block, const std::vector<BlockBytes>& blocks);
   // Exactly out.size() bytes from the start of `block`; kIo if the file ends before.
   Result<void> read(uint32_t block, std::span<std::byte> out);
+  // The same past the page cache where the disk can do that; `out` is page-aligned.
+  Result<void> read_direct(uint32_t block, std::span<std::byte> out);
   // The same without waiting: false if it would have to. Loop.
   bool try_read(uint32_t block, std::span<std::byte> out);
   Result<void> sync();

@@ -197,15 +197,20 @@ void KvChunkStore::forget_slot(ChunkId id) {
   chunks_.erase(found);
 }
 
-// Lets go of what nobody works on, oldest first. The newest stays: somebody is about to use it.
+// Lets go of what nobody works on, oldest first. What is busy goes to the end of the line, and one call looks at a few
+// only: many busy chunks must not cost every request a walk over all of them.
 void KvChunkStore::shrink_cache() {
-  size_t left = recent_.size();
-  for (auto it = recent_.begin(); cache_bytes_ > options_.cache_limit_bytes && left > 1; --left) {
-    ChunkId id = *it++;
+  constexpr int kLookedAtMax = 8;
+  for (int i = 0; i < kLookedAtMax && cache_bytes_ > options_.cache_limit_bytes && recent_.size() > 1; ++i) {
+    ChunkId id = recent_.front();
     Slot& slot = chunks_.at(id);
     bool idle = !slot.incoming && !slot.loading && slot.main && slot.main.use_count() == 1 && slot.main->in_kv &&
                 !slot.main->unsynced();
-    if (idle) forget_slot(id);
+    if (idle) {
+      forget_slot(id);
+    } else {
+      recent_.splice(recent_.end(), recent_, recent_.begin());
+    }
   }
 }
 
@@ -266,8 +271,8 @@ Task<Result<ReplicaStatus>> KvChunkStore::status(ChunkId id) {
 }
 
 Task<Result<ChunkPage>> KvChunkStore::list(ChunkId after, size_t limit) {
-  Result<void> ready = usable();
-  if (!ready) co_return ready.error();
+  // A store that has failed still says what it held, as far as it can be read.
+  if (closing_) co_return Error(ErrorCode::kCancelled, options_.folder + " is closing");
   struct Scan {
     std::vector<ReplicaStatus> chunks;
     std::vector<std::pair<ChunkId, Error>> bad;

@@ -9,6 +9,12 @@
 #include "common/base/log.h"
 
 namespace cairn {
+namespace {
+
+constexpr int kFullDiskTries = 50;
+constexpr Duration kFullDiskPause = 100ms;
+
+}  // namespace
 
 // ---- one chunk
 
@@ -186,7 +192,7 @@ Task<Result<void>> KvChunkStore::commit(std::move_only_function<void(BatchWriter
   Future<void> done = jobs_.back()->done.future();
   if (!batching_) {
     batching_ = true;
-    tasks_.spawn(run_batches());
+    io_.spawn(run_batches());
   }
   Result<void> result = co_await std::move(done);
   co_return result;
@@ -216,6 +222,21 @@ void KvChunkStore::finish_batch(BatchWriter& writer) {
   }
 }
 
+// The plans have moved what is in memory, so the batch has to be written. The reserve should always let it; if somebody
+// else has filled the disk, there may be room again soon.
+Task<Result<void>> KvChunkStore::write_batch(std::shared_ptr<BatchWriter> writer) {
+  Result<void> written;
+  for (int tries = 0; tries < kFullDiskTries; ++tries) {
+    written = co_await commit_pool_->run([kv = kv_.get(), writer] { return kv->write(writer->fill(), /*sync=*/true); });
+    if (!written.failed_with(ErrorCode::kNoSpace)) break;
+    log_warning("store.no_space", "folder={} try={}", options_.folder, tries);
+    Result<void> reclaimed = co_await reclaim_round(/*all=*/true);
+    Result<void> slept = co_await io_.sleep_for(kFullDiskPause);
+    if (!reclaimed || !slept) break;
+  }
+  co_return written;
+}
+
 Task<void> KvChunkStore::run_batches() {
   while (!jobs_.empty()) {
     auto writer = std::make_shared<BatchWriter>();  // shared with the pool's work, which may outlive this task
@@ -234,9 +255,7 @@ Task<void> KvChunkStore::run_batches() {
       written = usable();
     } else {
       finish_batch(*writer);
-      written =
-          co_await commit_pool_->run([kv = kv_.get(), writer] { return kv->write(writer->fill(), /*sync=*/true); });
-      // The plans have moved what is in memory: from here the batch has to be written, or the store ends.
+      written = co_await write_batch(writer);
       if (!written) fail(written.error());
     }
     if (written) {

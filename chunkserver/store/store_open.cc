@@ -225,14 +225,15 @@ Result<KvChunkStore::Recovered> KvChunkStore::recover(Disk& disk, const StoreOpt
   // Segments: those with a record, settled if they were being written; files without one hold nothing.
   uint32_t segment_blocks = static_cast<uint32_t>(options.segment_size_bytes / kBlockSizeBytes);
   std::map<uint32_t, SegmentRecord> records;
-  read = for_each(*out.kv, store_keys::kSegmentLetter, [&](std::string_view key, std::string_view value) -> Result<void> {
-    Result<uint32_t> number = store_keys::parse_segment_key(key);
-    if (!number) return number.error();
-    Result<SegmentRecord> decoded = SegmentRecord::decode(value);
-    if (!decoded) return decoded.error();
-    records[*number] = *decoded;
-    return {};
-  });
+  read =
+      for_each(*out.kv, store_keys::kSegmentLetter, [&](std::string_view key, std::string_view value) -> Result<void> {
+        Result<uint32_t> number = store_keys::parse_segment_key(key);
+        if (!number) return number.error();
+        Result<SegmentRecord> decoded = SegmentRecord::decode(value);
+        if (!decoded) return decoded.error();
+        records[*number] = *decoded;
+        return {};
+      });
   if (!read) return read.error();
   Result<std::vector<std::string>> names = disk.list(log_folder);
   if (!names) return names.error();
@@ -305,6 +306,7 @@ KvChunkStore::KvChunkStore(World& world, StoreOptions options)
       log_(std::make_unique<ValueLog>(world, options_.folder + "/log", options_.segment_size_bytes, *log_pool_)),
       commit_pool_(world.make_pool("store-commit", 1)),
       read_pool_(world.make_pool("store-read", kReadThreads)),
+      io_(executor_, clock_),
       tasks_(executor_, clock_) {
   tasks_.on_stop([this] {
     flusher_kick_.notify_all();
@@ -372,24 +374,46 @@ Task<Result<void>> KvChunkStore::join_cluster(ClusterId cluster) {
   co_return Result<void>{};
 }
 
-Task<void> KvChunkStore::close() {
-  if (closing_) co_return;
-  closing_ = true;
+// Many at a time, so that they share their batches.
+Task<void> KvChunkStore::flush_all() {
   std::vector<ChunkPtr> unsynced;
   for (auto& [id, slot] : chunks_) {
     if (slot.main && slot.main->unsynced()) unsynced.push_back(slot.main);
+  }
+  while (!unsynced.empty()) {
+    std::vector<Future<void>> flushes;
+    while (!unsynced.empty() && flushes.size() < kFlushesMax) {
+      ChunkPtr chunk = std::move(unsynced.back());
+      unsynced.pop_back();
+      Promise<void> promise(executor_);
+      flushes.push_back(promise.future());
+      tasks_.spawn(flush_idle(std::move(chunk), std::move(promise)));
+    }
+    for (Future<void>& flush : flushes) {
+      Result<void> done = co_await std::move(flush);
+      if (!done) log_error("store.close", "folder={} error={}", options_.folder, quoted(done.error().message()));
+    }
+  }
+}
+
+Task<void> KvChunkStore::flush_idle(ChunkPtr chunk, Promise<void> promise) {
+  co_await wait_idle(chunk);
+  Result<void> done = co_await commit_now(chunk, {});
+  if (chunk->removed) done = {};
+  promise.set(std::move(done));
+}
+
+Task<void> KvChunkStore::close() {
+  if (closing_) co_return;
+  closing_ = true;
+  for (auto& [id, slot] : chunks_) {
     if (slot.main) slot.main->turn.notify_all();
     if (slot.incoming) slot.incoming->turn.notify_all();
   }
   memory_freed_.notify_all();
   loaded_.notify_all();
-  for (const ChunkPtr& chunk : unsynced) {
-    co_await wait_idle(chunk);
-    Result<void> done = co_await commit_chunk(chunk, {});
-    if (!done && !chunk->removed) {
-      log_error("store.close", "chunk={} error={}", to_string(chunk->id), quoted(done.error().message()));
-    }
-  }
+  co_await flush_all();
+  co_await tasks_.stop();
   log_->retire_active();
   Result<void> reclaimed;
   if (!failure_) reclaimed = co_await reclaim_round(/*all=*/true);
@@ -397,7 +421,7 @@ Task<void> KvChunkStore::close() {
     Result<void> noted = co_await commit([](BatchWriter&) {});
     if (!noted) log_error("store.close", "folder={} error={}", options_.folder, quoted(noted.error().message()));
   }
-  co_await tasks_.stop();
+  co_await io_.stop();
 }
 
 }  // namespace cairn

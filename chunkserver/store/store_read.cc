@@ -2,10 +2,12 @@
 // pool.
 #include <algorithm>
 #include <cstring>
+#include <fmt/format.h>
 
 #include "chunkserver/store/block_checksum.h"
 #include "chunkserver/store/kv_chunk_store.h"
 #include "common/base/check.h"
+#include "common/base/crc32c.h"
 
 namespace cairn {
 namespace {
@@ -88,7 +90,7 @@ Result<KvChunkStore::ReadPlan> KvChunkStore::plan_read(const ChunkPtr& chunk, ui
 }
 
 // On a pool. Inline blocks that are not there (any more) leave their part without data.
-Result<KvChunkStore::ReadPlan> KvChunkStore::run_read(const KvStore& kv, BodyId body, ReadPlan plan) {
+Result<KvChunkStore::ReadPlan> KvChunkStore::run_read(const KvStore& kv, BodyId body, ReadPlan plan, bool past_cache) {
   using From = ReadPart::From;
   uint32_t waiting_blocks = 0;
   for (const ReadPart& part : plan.parts) {
@@ -102,7 +104,8 @@ Result<KvChunkStore::ReadPlan> KvChunkStore::run_read(const KvStore& kv, BodyId 
     at += data.size();
     std::span<std::byte> out = data.mutable_span();
     if (part.from == From::kLog) {
-      Result<void> read = part.file->read(part.place.block, out);
+      Result<void> read =
+          past_cache ? part.file->read_direct(part.place.block, out) : part.file->read(part.place.block, out);
       if (!read) return read.error();
     } else {
       bool complete = true;
@@ -152,7 +155,7 @@ Task<Result<KvChunkStore::ReadPlan>> KvChunkStore::read_blocks(ChunkPtr chunk, u
     ValueLog::Pin pin = log_->pin();
     Result<ReadPlan> done =
         co_await read_pool_->run([kv = kv_.get(), body = chunk->body, plan = std::move(*plan)]() mutable {
-          return run_read(*kv, body, std::move(plan));
+          return run_read(*kv, body, std::move(plan), /*past_cache=*/false);
         });
     if (!done) {
       report_bad(chunk->id, done.error());
@@ -254,6 +257,47 @@ Task<Result<ReadResult>> KvChunkStore::read(ChunkId id, uint64_t version, uint32
   uint32_t short_by = static_cast<uint32_t>(result.checksums.size() * kBlockSizeBytes - result.length);
   if (short_by > 0) result.checksums.back() = checksum_without_zeros(result.checksums.back(), short_by);
   co_return result;
+}
+
+Task<Result<void>> KvChunkStore::verify(ChunkId id, uint64_t version, uint32_t offset, uint32_t length) {
+  if (uint64_t{offset} + length > kChunkSizeBytes) co_return Error(ErrorCode::kInvalid, "beyond the chunk's 64 MiB");
+  Result<ChunkPtr> found = co_await find_version(id, version);
+  if (!found) co_return found.error();
+  ChunkPtr chunk = std::move(*found);
+  uint64_t end = std::min<uint64_t>(uint64_t{offset} + length, chunk->length_bytes);
+  if (offset >= end) co_return Result<void>{};
+  uint32_t first = offset / kBlockSizeBytes;
+  uint32_t blocks = static_cast<uint32_t>((end - 1) / kBlockSizeBytes) - first + 1;
+  Result<void> loaded = co_await load_groups(chunk, chunk->map.missing_groups(first, blocks));
+  if (!loaded) co_return loaded;
+  Result<ReadPlan> plan = plan_read(chunk, first, blocks);
+  if (!plan) co_return plan.error();
+  ValueLog::Pin pin = log_->pin();
+  std::vector<std::pair<uint32_t, uint64_t>> generations = plan->generations;
+  Result<ReadPlan> read =
+      co_await read_pool_->run([kv = kv_.get(), body = chunk->body, plan = std::move(*plan)]() mutable {
+        return run_read(*kv, body, std::move(plan), /*past_cache=*/true);
+      });
+  if (!read) {
+    report_bad(id, read.error());
+    co_return read.error();
+  }
+  for (const auto& [group, generation] : generations) {
+    if (chunk->map.generation(group) != generation) co_return Result<void>{};  // written meanwhile: nothing to say
+  }
+  for (const ReadPart& part : read->parts) {
+    if (part.from != ReadPart::From::kInline && part.from != ReadPart::From::kLog) continue;
+    for (uint32_t i = 0; i < part.blocks; ++i) {
+      bool right = !part.data.empty() && crc32c(part.data.span().subspan(i * kBlockSizeBytes, kBlockSizeBytes)) ==
+                                             read->checksums[part.first_block + i - first];
+      if (right) continue;
+      Error error(ErrorCode::kCorrupt, fmt::format("chunk {}: the block at {} does not match its checksum", id,
+                                                   (part.first_block + i) * kBlockSizeBytes));
+      report_bad(id, error);
+      co_return error;
+    }
+  }
+  co_return Result<void>{};
 }
 
 Task<Result<ChunkMap>> KvChunkStore::map(ChunkId id, uint64_t version) {

@@ -335,7 +335,7 @@ void KvChunkStore::put_run(const ChunkPtr& chunk, uint32_t first_block, const Bu
 }
 
 void KvChunkStore::start_log_write(const ChunkPtr& chunk, LogPlace place, std::vector<BlockBytes> blocks) {
-  tasks_.spawn(run_log_write(chunk, place, std::move(blocks)));
+  io_.spawn(run_log_write(chunk, place, std::move(blocks)));
 }
 
 Task<void> KvChunkStore::run_log_write(ChunkPtr chunk, LogPlace place, std::vector<BlockBytes> blocks) {

@@ -51,6 +51,11 @@ class StoreCrash : public testing::TestWithParam<CrashParam> {
     if (!t.store) return;
     work.check_survivors();
     EXPECT_TRUE(t.bad.empty());
+    t.world->run_for(60s);
+    t.close();
+    expect_records_agree(t);
+    t.new_world();
+    t.open();
     // The store goes on from there.
     for (int i = 0; i < 15; ++i)
       ASSERT_TRUE(work.step());

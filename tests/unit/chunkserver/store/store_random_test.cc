@@ -9,7 +9,8 @@ class StoreRandom : public testing::TestWithParam<StoreParam> {};
 INSTANTIATE_TEST_SUITE_P(Kinds, StoreRandom, testing::ValuesIn(kAllParams), param_name);
 
 TEST_P(StoreRandom, TheStoreHoldsWhatAModelHolds) {
-  for (uint64_t seed = 1; seed <= 4; ++seed) {
+  uint64_t seeds = GetParam().disk == DiskKind::kMemory ? 4 : 1;  // a real disk's syncs take their time
+  for (uint64_t seed = 1; seed <= seeds; ++seed) {
     SCOPED_TRACE(seed);
     StoreUnderTest t(GetParam(), seed);
     t.options.cache_limit_bytes = seed % 2 == 0 ? 4096 : 64 * kMiB;  // with next to no cache all comes from the disk
@@ -26,6 +27,13 @@ TEST_P(StoreRandom, TheStoreHoldsWhatAModelHolds) {
     }
     work.check_all();
     EXPECT_TRUE(t.bad.empty());
+    if (GetParam().disk == DiskKind::kMemory) {
+      t.world->run_for(60s);
+      t.close();
+      expect_records_agree(t);
+      t.new_world();
+      t.open();
+    }
     expect_no_leak(t, work);
   }
 }
