@@ -50,6 +50,7 @@ Task<void> ClientCore::run_connection() {
     pause_ = Duration::zero();
     metrics_.connections.add(1);
     log_debug("rpc.connected", "address={} program={}", to_string(address_), quoted(server_hello_->program));
+    if (options_.keep_alive > Duration::zero()) tasks_->spawn(keep_alive(connection));
     pump();
     Error end = co_await receive(connection);
     if (end.code == ErrorCode::kBadMessage)
@@ -64,6 +65,23 @@ Task<void> ClientCore::run_connection() {
   }
   while (connection->writing)
     co_await connection->writer_ended.wait();
+}
+
+Task<void> ClientCore::keep_alive(ConnectionPtr connection) {
+  for (;;) {
+    Result<void> slept = co_await tasks_->sleep_for(options_.keep_alive);
+    if (!slept || connection->lost || connection_ != connection) co_return;
+    bool somebody_waits = slots_.size() > free_slots_.size();
+    if (!somebody_waits) continue;
+    uint64_t heard = connection->in.received_bytes();
+    PendingCall ping(shared_from_this(), kPingMethod, RpcMessage(), RpcClient::CallOptions{.deadline = world_.clock().now() + 2 * options_.keep_alive});
+    submit(ping);
+    co_await ping;
+    if (connection->lost || connection_ != connection) co_return;
+    if (!ping.result->failed_with(ErrorCode::kTimeout) || connection->in.received_bytes() != heard) continue;
+    lose(*connection, Error(ErrorCode::kUnavailable, to_string(address_) + " does not answer any more"));
+    co_return;
+  }
 }
 
 Task<Result<void>> ClientCore::greet(ConnectionPtr connection, TimePoint deadline) {

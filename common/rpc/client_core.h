@@ -108,6 +108,8 @@ class ClientCore : public std::enable_shared_from_this<ClientCore> {
   Task<Result<Hello>> receive_hello(ConnectionPtr connection);
   void dial_failed(Error error);
   Task<void> write(ConnectionPtr connection);
+  // Finds out that the other side has stopped, or is cut off, long before the deadlines of slow calls.
+  Task<void> keep_alive(ConnectionPtr connection);
   // Only the first one for a connection counts.
   void lose(Connection& connection, const Error& why);
 

@@ -46,6 +46,7 @@ Task<Result<void>> FrameReader::receive_more() {
     co_return count.error();
   }
   buffer_.filled(*count);
+  received_bytes_ += *count;
   co_return Result<void>();
 }
 
@@ -63,6 +64,7 @@ Task<Result<std::string>> FrameReader::receive_message(FrameHeader header) {
   if (!rest.empty()) {
     Result<void> read = co_await stream_.read_exact(rest);
     if (!read) co_return read.error();
+    received_bytes_ += rest.size();
   }
   Result<void> sound = check_message(header, message);
   if (!sound) co_return sound.error();
@@ -76,6 +78,7 @@ Task<Result<Buffer>> FrameReader::receive_payload(FrameHeader header) {
   if (!rest.empty()) {
     Result<void> read = co_await stream_.read_exact(rest);
     if (!read) co_return read.error();
+    received_bytes_ += rest.size();
   }
   co_return payload;
 }
@@ -83,6 +86,7 @@ Task<Result<Buffer>> FrameReader::receive_payload(FrameHeader header) {
 Task<Result<size_t>> FrameReader::receive_some(std::span<std::byte> out) {
   if (buffer_.size() != 0) co_return buffer_.take(out);
   Result<size_t> count = co_await stream_.read_some(out);
+  if (count) received_bytes_ += *count;
   co_return count;
 }
 

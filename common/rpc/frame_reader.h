@@ -42,6 +42,7 @@ class FrameReader {
   static constexpr uint64_t kBytesPerTurn = 1024 * 1024;
   bool turn_is_over() const { return frames_this_turn_ >= kFramesPerTurn || bytes_this_turn_ >= kBytesPerTurn; }
   Task<void> wait_for_turn();
+  uint64_t received_bytes() const { return received_bytes_; }
 
  private:
   World& world_;
@@ -49,6 +50,7 @@ class FrameReader {
   FrameBuffer buffer_;
   uint32_t frames_this_turn_ = 0;
   uint64_t bytes_this_turn_ = 0;
+  uint64_t received_bytes_ = 0;
 };
 
 }  // namespace cairn

@@ -21,6 +21,8 @@
 namespace cairn {
 
 using MethodId = uint16_t;
+// Answered by every RpcServer by itself, with nothing.
+inline constexpr MethodId kPingMethod = 0xFFFF;
 
 // What everybody says first on a connection. The other side refuses with kWrongCluster or kProtocol and names both sides' values.
 struct Hello {
@@ -92,6 +94,9 @@ struct RpcClientOptions {
   uint64_t memory_in_flight_bytes = 64ull << 20;  // payloads sent or waiting to be; further calls wait
   Duration reconnect_pause_min = std::chrono::milliseconds(20);  // doubles to the maximum while nobody answers
   Duration reconnect_pause_max = std::chrono::milliseconds(500);
+  // While calls wait for an answer the server is asked so often whether it is there; if nothing at all comes from it for three times that, the
+  // connection is lost and its calls fail with kUnavailable. Zero: never.
+  Duration keep_alive = std::chrono::milliseconds(500);
 };
 
 // Calls one server. Connects when first used and again after a failure; a broken connection fails the calls in flight at once with

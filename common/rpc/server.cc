@@ -256,8 +256,16 @@ TimePoint RpcServer::Impl::deadline_of(const FrameHeader& header, TimePoint arri
   return arrival + std::chrono::milliseconds(header.deadline_ms);
 }
 
+namespace {
+Task<Result<RpcMessage>> answer_ping(RpcRequest) {
+  co_return RpcMessage{};
+}
+}  // namespace
+
 RpcServer::RpcServer(World& world, RpcServerOptions options)
-    : impl_(std::make_unique<Impl>(world, std::move(options))) {}
+    : impl_(std::make_unique<Impl>(world, std::move(options))) {
+  handle(kPingMethod, "ping", answer_ping);
+}
 
 RpcServer::~RpcServer() = default;
 
