@@ -14,6 +14,9 @@ constexpr uint64_t kGatherBytes = kMiB;         // what is sent as one write
 constexpr size_t kStagingBytes = 128 * kKiB;    // small pieces are put together in buffers of this size
 constexpr size_t kSmallPieceBytes = 16 * kKiB;  // what counts as small
 constexpr Duration kWriteBackDelay = std::chrono::milliseconds(300);
+// How long a writer waits while fewer servers are there than min_copies (docs/consistency.md).
+constexpr Duration kServersWait = std::chrono::seconds(30);
+constexpr Duration kAskAgain = std::chrono::milliseconds(500);
 constexpr Duration kWriteBackRetry = std::chrono::seconds(1);
 // Other mounts may look at the file: a lease that is about to end is renewed before more is written.
 constexpr Duration kLeaseMargin = std::chrono::milliseconds(150);
@@ -200,7 +203,13 @@ Task<Result<std::shared_ptr<ChunkWriter>>> FileWriter::writer_for(uint32_t index
     OpenChunkRequest request;
     request.inode = inode_;
     request.index = index;
+    TimePoint until = shared_.world.clock().now() + kServersWait;
     auto reply = co_await shared_.master.ask(request);
+    while (reply.failed_with(ErrorCode::kTooFewReplicas) && shared_.world.clock().now() < until) {
+      Result<void> slept = co_await tasks_.sleep_for(kAskAgain);
+      if (!slept) co_return slept.error();
+      reply = co_await shared_.master.ask(request);
+    }
     if (reply) {
       opened.committed_version = reply->grant.version;
       opened.committed_length = static_cast<uint32_t>(reply->length);

@@ -7,6 +7,9 @@ namespace cairn {
 
 namespace {
 constexpr uint32_t kBatchMax = 64;
+// How long a writer waits while fewer servers are there than min_copies (docs/consistency.md).
+constexpr Duration kServersWait = std::chrono::seconds(30);
+constexpr Duration kAskAgain = std::chrono::milliseconds(500);
 // Capabilities run out and servers fill up or go away: what has lain about for longer is not used.
 constexpr Duration kGrantAgeMax = std::chrono::minutes(5);
 }  // namespace
@@ -18,7 +21,15 @@ Task<Result<ChunkGrant>> GrantPool::take(uint8_t goal, uint8_t min_copies) {
   Kind& kind = kinds_[{goal, min_copies}];
   if (!kind.ready.empty() && kind.granted_at + kGrantAgeMax < world_.clock().now()) kind.ready.clear();
   uint64_t rounds = kind.rounds;
+  TimePoint until = world_.clock().now() + kServersWait;
   while (kind.ready.empty()) {
+    // Servers may be on their way back: for a while it is worth asking again.
+    if (!kind.asking && kind.rounds > rounds && kind.last_error.code == ErrorCode::kTooFewReplicas && world_.clock().now() < until) {
+      Result<void> slept = co_await tasks_.sleep_for(kAskAgain);
+      if (!slept) co_return slept.error();
+      rounds = kind.rounds;
+      continue;
+    }
     // An answer that came after we began to wait, and brought nothing for us, is an error for us too.
     if (!kind.asking && kind.rounds > rounds) co_return kind.last_error;
     if (!kind.asking) {

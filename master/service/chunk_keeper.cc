@@ -31,6 +31,7 @@ ChunkKeeper::~ChunkKeeper() = default;
 void ChunkKeeper::start_leading() {
   Impl& keeper = *impl_;
   ++keeper.leadership;
+  keeper.led_since = keeper.now();
   for (const ServerEntry& entry : keeper.core.machine().servers()) {
     keeper.servers.expect(entry.id, entry.server.address, entry.server.domain);
   }
@@ -92,6 +93,15 @@ void ChunkKeeper::Impl::drop_unused_locks() {
 
 // ---------------------------------------------------------------- for clients
 
+Task<void> ChunkKeeper::settle() {
+  Impl& keeper = *impl_;
+  TimePoint until = keeper.led_since + std::chrono::milliseconds(keeper.options.server_dead_ms);
+  while (keeper.now() < until && keeper.servers.alive_count() < keeper.servers.ids().size() && !keeper.tasks.stop_requested()) {
+    Result<void> registered = co_await keeper.work.wait_until(keeper.core.world().clock(), until);
+    if (!registered) co_return;
+  }
+}
+
 Result<void> ChunkKeeper::place(GrantChunksOp& op) {
   ClusterRecord cluster = impl_->core.machine().cluster();
   uint8_t goal = op.goal != 0 ? op.goal : cluster.default_goal;
@@ -140,6 +150,7 @@ Task<Result<OpenChunkReply>> ChunkKeeper::open_for_writing(SessionId session, In
     Result<void> settled = co_await keeper.recover(chunk);
     if (!settled) co_return settled.error();
   }
+  co_await settle();
   Semaphore::Permit turn = co_await keeper.lock(chunk);
   Result<Impl::Raised> raised = co_await keeper.raise(chunk, session, {}, false, {});
   if (!raised) co_return raised.error();
@@ -150,6 +161,7 @@ Task<Result<OpenChunkReply>> ChunkKeeper::open_for_writing(SessionId session, In
 
 Task<Result<OpenChunkReply>> ChunkKeeper::replica_failed(ReplicaFailedRequest request) {
   Impl& keeper = *impl_;
+  co_await settle();
   Semaphore::Permit turn = co_await keeper.lock(request.chunk);
   Result<ChunkRecord> found = co_await keeper.record(request.chunk);
   if (!found) co_return Error(ErrorCode::kStale, "chunk " + to_string(request.chunk) + " is no more");

@@ -41,6 +41,8 @@ class ChunkKeeper {
   Task<void> stop();
 
   // ---- for clients (MetaService has checked the session)
+  // After this master has begun to lead, the chunkservers that the records know have a moment to come before anything is decided without them.
+  Task<void> settle();
   // Chooses servers for `op.placements.size()` chunks (goal and min_copies filled in when 0). kNoSpace when no server
   // has room, kTooFewReplicas when fewer than min_copies are alive.
   Result<void> place(GrantChunksOp& op);

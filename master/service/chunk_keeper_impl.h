@@ -100,6 +100,7 @@ struct ChunkKeeper::Impl {
   MasterCore& core;
   ChunkKeeperOptions options;
   ServerTable servers;
+  TimePoint led_since{};
   uint64_t leadership = 0;  // moves with each change: loops of an earlier one end
   std::map<ChunkId, std::unique_ptr<Mutex>> locks;
   Condition work;  // something may be to repair or to recover

@@ -80,6 +80,7 @@ Task<Result<void>> MetaService::prepare(MutateRequest& request, NameLocks& locks
       if (!recovered) co_return recovered;
     }
   } else if (auto* grant = std::get_if<GrantChunksOp>(&request.op)) {
+    co_await keeper_.settle();
     Result<void> placed = keeper_.place(*grant);
     if (!placed) co_return placed;
   }
