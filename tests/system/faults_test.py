@@ -1,0 +1,270 @@
+"""Faults on real processes: whatever is killed or stopped, nothing that was fsynced is lost, every byte is right, and nothing hangs."""
+
+import errno
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+
+from local_cluster import CAIRN, main, run, wait_for
+
+MIB = 1 << 20
+
+
+def block(i):
+    return random.Random(i).randbytes(MIB)
+
+
+def write_blocks(path, count, after=None):
+    """Blocks with an fsync each; `after(i)` runs after block i. Gives the longest time one took."""
+    longest = 0.0
+    with open(path, "wb", buffering=0) as f:
+        for i in range(count):
+            begin = time.monotonic()
+            assert f.write(block(i)) == MIB
+            os.fsync(f.fileno())
+            longest = max(longest, time.monotonic() - begin)
+            if after:
+                after(i)
+    return longest
+
+
+def check_blocks(path, count):
+    assert os.path.getsize(path) == count * MIB, f"{path}: {os.path.getsize(path)} bytes"
+    with open(path, "rb") as f:
+        for i in range(count):
+            assert f.read(MIB) == block(i), f"{path}: wrong data in MiB {i}"
+
+
+def drop_caches():
+    with open("/proc/sys/vm/drop_caches", "w") as f:
+        f.write("3\n")
+
+
+def a_chunkserver_killed_while_writing(cluster):
+    cluster.up()
+    mnt = cluster.mount()
+    longest = write_blocks(f"{mnt}/f", 40, lambda i: cluster.kill("chunkserver-2") if i == 15 else None)
+    assert longest < 20, f"one write took {longest:.1f} s"
+    check_blocks(f"{mnt}/f", 40)
+    drop_caches()
+    check_blocks(f"{mnt}/f", 40)
+    cluster.up()
+    wait_for("every chunk to be whole again", lambda: healthy(cluster), 90)
+
+
+def healthy(cluster):
+    status = cluster.status()
+    return status is not None and status["chunks"]["under_goal"] == 0 and status["chunks"]["at_risk"] == 0 and status["chunks"]["lost"] == 0
+
+
+def a_chunkserver_killed_while_reading(cluster):
+    cluster.up()
+    mnt = cluster.mount()
+    write_blocks(f"{mnt}/f", 40)
+    for victim in ("chunkserver-1", "chunkserver-3"):
+        drop_caches()
+        with open(f"{mnt}/f", "rb") as f:
+            for i in range(40):
+                if i == 10:
+                    cluster.kill(victim)
+                assert f.read(MIB) == block(i), f"wrong data in MiB {i}"
+        cluster.up()
+
+
+def a_chunkserver_stopped_does_not_hang_anybody(cluster):
+    cluster.up()
+    mnt = cluster.mount()
+    stopped = {}
+
+    def stop(i):
+        if i == 10:
+            cluster.signal("chunkserver-3", signal.SIGSTOP)
+            stopped["at"] = time.monotonic()
+
+    longest = write_blocks(f"{mnt}/f", 25, stop)
+    print(f"        longest write with a stopped chunkserver: {longest:.1f} s")
+    assert longest < 10, f"one write took {longest:.1f} s"
+    check_blocks(f"{mnt}/f", 25)
+    cluster.signal("chunkserver-3", signal.SIGCONT)
+
+
+def a_chunkserver_restarted_between_write_and_fsync(cluster):
+    cluster.up()
+    mnt = cluster.mount()
+    with open(f"{mnt}/f", "wb", buffering=0) as f:
+        for i in range(8):
+            f.write(block(i))
+            cluster.kill(f"chunkserver-{i % 3 + 1}")
+            cluster.up()
+            os.fsync(f.fileno())
+    for name in ("chunkserver-1", "chunkserver-2", "chunkserver-3"):
+        cluster.kill(name)
+    cluster.up()
+    drop_caches()
+    check_blocks(f"{mnt}/f", 8)
+
+
+def the_master_restarts_in_the_middle_of_a_copy(cluster):
+    cluster.up()
+    mnt = cluster.mount()
+    source = os.path.join(cluster.folder, "source")
+    os.makedirs(source)
+    for i in range(400):
+        with open(f"{source}/{i}", "wb") as f:
+            f.write(block(i)[: (i * 911) % 60000])
+    copy = subprocess.Popen(["cp", "-a", source, f"{mnt}/copy"])
+    try:
+        wait_for("the copy to be half-way", lambda: os.path.isdir(f"{mnt}/copy") and len(os.listdir(f"{mnt}/copy")) > 50, 60)
+        cluster.kill("master")
+        assert copy.poll() is None, "the copy was over before the master was killed"
+        cluster.up()
+        assert copy.wait(timeout=120) == 0, "the copy failed"
+    finally:
+        copy.kill()
+    run(["diff", "-r", source, f"{mnt}/copy"])
+
+
+def a_writer_killed_in_mid_write_leaves_one_answer(cluster):
+    cluster.up()
+    one = cluster.mount("one")
+    two = cluster.mount("two")
+    write_blocks(f"{one}/f", 4)
+    # More, without an fsync, and the mount's process dies.
+    f = open(f"{one}/f", "r+b", buffering=0)
+    f.seek(4 * MIB)
+    for i in range(4, 12):
+        f.write(block(i))
+    os.kill(int(cluster.mount_pids(one)["pid"]), signal.SIGKILL)
+    try:
+        f.close()
+    except OSError as e:
+        assert e.errno in (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO), e
+    first = open(f"{two}/f", "rb").read()
+    assert first[: 4 * MIB] == b"".join(block(i) for i in range(4)), "what was fsynced is lost"
+    for name in ("chunkserver-1", "chunkserver-2"):  # one answer on all replicas
+        drop_caches()
+        cluster.kill(name)
+        assert open(f"{two}/f", "rb").read() == first
+        cluster.up()
+    with open(f"{two}/f", "ab") as f:  # and it can be written again
+        f.write(b"more")
+    assert open(f"{two}/f", "rb").read()[-4:] == b"more"
+
+
+def everything_killed_at_once(cluster):
+    cluster.up()
+    mnt = cluster.mount()
+    write_blocks(f"{mnt}/f", 10)
+    for i in range(50):
+        with open(f"{mnt}/small-{i}", "wb") as f:
+            f.write(block(i)[:5000])
+            f.flush()
+            os.fsync(f.fileno())
+    os.kill(int(cluster.mount_pids(mnt)["pid"]), signal.SIGKILL)
+    for name in ("master", "chunkserver-1", "chunkserver-2", "chunkserver-3"):
+        os.kill(cluster.pid(name), signal.SIGKILL)
+    wait_for("all to end", lambda: not any(p["running"] for p in cluster.programs().values()), 10)
+    subprocess.run(["umount", "-l", mnt], stderr=subprocess.DEVNULL)
+    cluster.up()
+    again = cluster.mount("again")
+    check_blocks(f"{again}/f", 10)
+    for i in range(50):
+        assert open(f"{again}/small-{i}", "rb").read() == block(i)[:5000]
+
+
+def two_mounts_see_each_other_within_a_second(cluster):
+    cluster.up()
+    one = cluster.mount("one")
+    two = cluster.mount("two")
+    for round_number in range(5):
+        text = f"round {round_number}\n" * (round_number + 1)
+        with open(f"{one}/f", "w") as f:
+            f.write(text)
+        wait_for("the other mount to see it", lambda t=text: os.path.exists(f"{two}/f") and open(f"{two}/f").read() == t, 2)
+    held = open(f"{two}/f", "rb", buffering=0)
+    assert held.read() == text.encode()
+    with open(f"{one}/f", "r+") as f:
+        f.write("ROUND")
+    def changed():
+        held.seek(0)
+        return held.read(5) == b"ROUND"
+    wait_for("an open file to show what another mount wrote", changed, 2)
+    held.close()
+    os.rename(f"{one}/f", f"{one}/g")
+    wait_for("the new name", lambda: os.path.exists(f"{two}/g") and not os.path.exists(f"{two}/f"), 2)
+    def append(path, letter):
+        with open(path, "a") as f:
+            for _ in range(20):
+                f.write(letter * 99 + "\n")
+                f.flush()
+                os.fsync(f.fileno())
+    threads = [threading.Thread(target=append, args=(f"{m}/log", c)) for m, c in ((one, "a"), (two, "b"))]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join(timeout=120)
+    lines = open(f"{one}/log").read().splitlines()
+    assert sorted(lines) == ["a" * 99] * 20 + ["b" * 99] * 20, f"{len(lines)} lines"
+
+
+def a_flipped_byte_is_found_and_repaired(cluster):
+    cluster.up()
+    mnt = cluster.mount()
+    data = block(1) + block(2)
+    with open(f"{mnt}/f", "wb") as f:
+        f.write(data)
+        f.flush()
+        os.fsync(f.fileno())
+    wait_for("the chunk to be sealed", lambda: cluster.status()["chunks"]["open"] == 0, 20)
+    # The same byte of the file in the value log of one chunkserver.
+    needle = data[5000:5064]
+    damaged = 0
+    for server in (1, 2):
+        folder = os.path.join(cluster.dir, f"chunks-{server}")
+        for where, _, files in os.walk(folder):
+            for name in files:
+                path = os.path.join(where, name)
+                with open(path, "r+b") as f:
+                    content = f.read()
+                    at = content.find(needle)
+                    if at >= 0 and damaged < 2:
+                        f.seek(at)
+                        f.write(bytes([needle[0] ^ 0xFF]))
+                        damaged += 1
+    assert damaged == 2, "the bytes were not found on disk"
+    for _ in range(3):  # whichever replica is asked first
+        drop_caches()
+        assert open(f"{mnt}/f", "rb").read() == data, "damaged data reached the reader"
+    second = cluster.mount("second")
+    third = cluster.mount("third")
+    assert open(f"{second}/f", "rb").read() == data and open(f"{third}/f", "rb").read() == data
+    wait_for("the bad replicas to be repaired", lambda: healthy(cluster), 60)
+
+
+def cairn_reports_and_ends_cleanly(cluster):
+    cluster.up()
+    mnt = cluster.mount()
+    write_blocks(f"{mnt}/f", 2)
+    assert "ok" in run([CAIRN, "info", f"{mnt}/f"]).stdout
+    run([CAIRN, "goal", "set", f"{mnt}/f", "2"])
+    assert "goal 2" in run([CAIRN, "goal", "get", f"{mnt}/f"]).stdout
+    run([CAIRN, "sync", mnt])
+    os.truncate(f"{mnt}/f", 0)
+    cluster.umount(mnt)
+    run([CAIRN, "local", "down", "--dir", cluster.dir])
+    assert run([CAIRN, "local", "status", "--dir", cluster.dir], check=False).returncode == 4
+    cluster.up()
+    mnt = cluster.mount()
+    assert os.path.getsize(f"{mnt}/f") == 0
+    cluster.kill("chunkserver-1")
+    wait_for("a warning", lambda: run([CAIRN, "status", "--master", cluster.master()], check=False).returncode == 3, 20)
+
+
+if __name__ == "__main__":
+    main([a_chunkserver_killed_while_writing, a_chunkserver_killed_while_reading, a_chunkserver_stopped_does_not_hang_anybody,
+          a_chunkserver_restarted_between_write_and_fsync, the_master_restarts_in_the_middle_of_a_copy,
+          a_writer_killed_in_mid_write_leaves_one_answer, everything_killed_at_once, two_mounts_see_each_other_within_a_second,
+          a_flipped_byte_is_found_and_repaired, cairn_reports_and_ends_cleanly])

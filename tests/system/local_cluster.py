@@ -1,0 +1,141 @@
+"""A real local cluster for a test: processes, mounts, faults. Everything is in a temporary folder; whatever happens, mounts and
+processes that this test made are gone afterwards."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+
+BIN = os.environ.get("CAIRN_BIN_DIR") or os.path.join(os.path.dirname(__file__), "..", "..", "build", "release", "bin")
+CAIRN = os.path.join(BIN, "cairn")
+
+
+def run(args, timeout=120, check=True, **kwargs):
+    """The command's result; its output in the error if it fails."""
+    done = subprocess.run(args, timeout=timeout, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          errors="replace", **kwargs)
+    if check and done.returncode != 0:
+        raise AssertionError(f"{' '.join(map(str, args))[:200]}: status {done.returncode}: {done.stdout[-2000:]}")
+    return done
+
+
+def wait_for(what, condition, seconds):
+    """Polls: what other processes do has no event that a test could wait for."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"{what}: not within {seconds} s"
+        subprocess.run(["sleep", "0.05"], check=True)
+
+
+class Cluster:
+    def __init__(self, chunkservers=3):
+        self.folder = tempfile.mkdtemp(prefix="cairn-test-")
+        self.dir = os.path.join(self.folder, "data")
+        self.mounts = []
+        self.stopped = set()
+        os.environ["CAIRN_RUN_DIR"] = os.path.join(self.folder, "run")
+        os.makedirs(os.environ["CAIRN_RUN_DIR"])
+        self.chunkservers = chunkservers
+        self.edit = None
+
+    def up(self):
+        run([CAIRN, "local", "up", "--dir", self.dir, "--chunkservers", str(self.chunkservers)])
+
+    def programs(self):
+        out = run([CAIRN, "local", "status", "--dir", self.dir, "--json"], check=False).stdout
+        return {p["name"]: p for p in json.loads(out)["programs"]}
+
+    def pid(self, name):
+        program = self.programs()[name]
+        assert program["running"], f"{name} does not run"
+        return program["pid"]
+
+    def signal(self, name, number):
+        pid = self.pid(name)
+        os.kill(pid, number)
+        if number == signal.SIGSTOP:
+            self.stopped.add(pid)
+        if number == signal.SIGCONT:
+            self.stopped.discard(pid)
+        if number == signal.SIGKILL:
+            wait_for(f"{name} to end", lambda: not self.programs()[name]["running"], 10)
+
+    def kill(self, name):
+        self.signal(name, signal.SIGKILL)
+
+    def master(self):
+        return self.programs()["master"]["address"]
+
+    def status(self):
+        done = run([CAIRN, "status", "--master", self.master(), "--json"], check=False)
+        return json.loads(done.stdout) if done.returncode in (0, 3) else None
+
+    def mount(self, name="mnt"):
+        path = os.path.join(self.folder, name)
+        os.makedirs(path, exist_ok=True)
+        self.mounts.append(path)
+        run([CAIRN, "mount", self.master(), path])
+        return path
+
+    def mount_pids(self, path):
+        """The mount's process and its guardian, by the run file."""
+        for name in os.listdir(os.environ["CAIRN_RUN_DIR"]):
+            if not name.endswith(".mount"):
+                continue
+            with open(os.path.join(os.environ["CAIRN_RUN_DIR"], name)) as f:
+                record = dict(line.rstrip("\n").split("=", 1) for line in f if "=" in line)
+            if record["mountpoint"] == path:
+                return record
+        raise AssertionError(f"no run file of {path}")
+
+    def umount(self, path):
+        run([CAIRN, "umount", path], timeout=120)
+        self.mounts.remove(path)
+
+    def clean(self):
+        for pid in self.stopped:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        for path in list(self.mounts):
+            subprocess.run(["umount", "-l", path], stderr=subprocess.DEVNULL, timeout=30)
+            subprocess.run([CAIRN, "umount", path], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=330)
+        with contextlib.suppress(Exception):
+            for program in self.programs().values():
+                if program["running"]:
+                    os.kill(program["pid"], signal.SIGKILL)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def logs(self):
+        folder = os.path.join(self.dir, "log")
+        for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
+            with open(os.path.join(folder, name), errors="replace") as f:
+                lines = f.readlines()[-15:]
+            print(f"--- {name}\n{''.join(lines)}", file=sys.stderr)
+
+
+def main(tests):
+    """Runs each test on a fresh cluster; names on the command line choose. Prints what passed."""
+    wanted = sys.argv[1:]
+    failed = []
+    for test in tests:
+        if wanted and test.__name__ not in wanted:
+            continue
+        cluster = Cluster()
+        begin = time.monotonic()
+        try:
+            test(cluster)
+            print(f"ok      {test.__name__} ({time.monotonic() - begin:.1f} s)", flush=True)
+        except BaseException:
+            failed.append(test.__name__)
+            print(f"FAILED  {test.__name__}", flush=True)
+            traceback.print_exc()
+            cluster.logs()
+        finally:
+            cluster.clean()
+    sys.exit(f"failed: {', '.join(failed)}" if failed else 0)
