@@ -35,12 +35,12 @@ class History {
 
 ReplicatedLogOptions busy_options() {
   ReplicatedLogOptions options = TestCluster::small_options();
-  options.checkpoint_log_bytes = 1 * kMiB;
+  options.checkpoint_log_bytes = 512 * kKiB;
   options.trailing_entries = 5;
   return options;
 }
 
-constexpr uint64_t kProposals = 40;
+constexpr uint64_t kProposals = 25;
 constexpr size_t kProposers = 5;
 constexpr size_t kSizeMax = 100 * kKiB;  // so that segments are filled, checkpoints made and the log purged
 
@@ -90,7 +90,7 @@ void crash_everywhere(uint64_t seed, MemoryDisk::LastOperation last, Crash crash
     ASSERT_GE(cluster.master().log->status().checkpoint, 1u);
     operations = cluster.node.memory_disk().operations() - before;
   }
-  ASSERT_GT(operations, 100u);
+  ASSERT_GT(operations, 60u);
   for (uint64_t count = 0; count < operations; ++count) {
     live_and_crash(seed, count, last, crash);
     if (testing::Test::HasFatalFailure()) return;
