@@ -9,8 +9,9 @@
 namespace cairn {
 namespace {
 
-// A file with more chunks, or more holes between them, is removed by Tick.
+// A file with more chunks, or more holes between them, or more xattrs, is removed by Tick.
 constexpr uint32_t kInlineRemoveChunks = 16;
+constexpr uint32_t kInlineRemoveXattrs = 16;
 
 uint64_t chunks_in(uint64_t size) {
   return (size + kChunkSizeBytes - 1) / kChunkSizeBytes;
@@ -30,6 +31,20 @@ bool remove_chunks_inline(Transaction& tx, const InodeRecord& inode) {
     ++found;
   }
   return found == inode.chunk_count;
+}
+
+bool remove_xattrs_inline(Transaction& tx, const InodeRecord& inode) {
+  if (inode.xattr_count == 0) return true;
+  if (inode.xattr_count > kInlineRemoveXattrs || !tx.take_inline_removals(inode.xattr_count)) return false;
+  const std::string prefix = keys::prefix(keys::Kind::kXattr, inode.attributes.inode.value);
+  std::vector<std::string> found;
+  tx.scan(prefix, prefix, [&](std::string_view key, std::string_view) {
+    found.emplace_back(key);
+    return true;
+  });
+  for (std::string& key : found)
+    tx.erase(std::move(key));
+  return true;
 }
 
 }  // namespace
@@ -113,7 +128,8 @@ void remove_inode(Transaction& tx, const InodeRecord& inode) {
   --tx.counters().inodes;
   tx.counters().allocated_bytes -= inode.attributes.allocated_bytes;
   const bool chunks_gone = remove_chunks_inline(tx, inode);
-  if (!chunks_gone || inode.xattr_count > 0) push_work(tx, {.kind = WorkRecord::Kind::kRemoveInode, .inode = id});
+  const bool xattrs_gone = remove_xattrs_inline(tx, inode);
+  if (!chunks_gone || !xattrs_gone) push_work(tx, {.kind = WorkRecord::Kind::kRemoveInode, .inode = id});
 }
 
 void drop_name(Transaction& tx, InodeRecord& inode, const std::vector<SessionId>& holders, FileTime now) {
@@ -173,6 +189,16 @@ static void drop_refs_from(Transaction& tx, InodeRecord& inode, uint32_t first, 
   push_work(tx, {.kind = WorkRecord::Kind::kCut, .inode = id, .next = first, .cut = cut});
 }
 
+void limit_ref(Transaction& tx, InodeRecord& inode, uint32_t index, ChunkRef ref, uint32_t limit) {
+  if (limit >= ref.limit) return;
+  ref.limit = limit;
+  const uint32_t kept = visible_allocation(ref.allocated_bytes, limit);
+  inode.attributes.allocated_bytes -= ref.allocated_bytes - kept;
+  tx.counters().allocated_bytes -= ref.allocated_bytes - kept;
+  ref.allocated_bytes = kept;
+  tx.put(keys::ref(inode.attributes.inode, index), encode(ref));
+}
+
 uint32_t visible_allocation(uint32_t allocated_bytes, uint32_t limit) {
   const uint64_t blocks = (uint64_t{limit} + kBlockSizeBytes - 1) / kBlockSizeBytes;
   return static_cast<uint32_t>(std::min<uint64_t>(allocated_bytes, blocks * kBlockSizeBytes));
@@ -186,14 +212,7 @@ void resize(Transaction& tx, InodeRecord& inode, uint64_t size) {
     const auto limit = static_cast<uint32_t>(size % kChunkSizeBytes);
     std::optional<ChunkRef> ref;
     if (limit != 0) ref = tx.ref(a.inode, index);
-    if (ref && alive(inode, index, *ref) && limit < ref->limit) {
-      ref->limit = limit;
-      const uint32_t kept = visible_allocation(ref->allocated_bytes, limit);
-      a.allocated_bytes -= ref->allocated_bytes - kept;
-      tx.counters().allocated_bytes -= ref->allocated_bytes - kept;
-      ref->allocated_bytes = kept;
-      tx.put(keys::ref(a.inode, index), encode(*ref));
-    }
+    if (ref && alive(inode, index, *ref)) limit_ref(tx, inode, index, *ref, limit);
   }
   a.size = size;
   ++a.data_change;

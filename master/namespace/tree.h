@@ -46,6 +46,8 @@ void release_orphan(Transaction& tx, SessionId session, InodeId inode);
 
 // Shortens or extends a regular file: chunks beyond the end go, the one that is cut gets a limit. The inode is not written.
 void resize(Transaction& tx, InodeRecord& inode, uint64_t size);
+// What the ref's chunk holds at and above `limit` reads as zeros from now on, unless the limit is lower already. The inode is not written.
+void limit_ref(Transaction& tx, InodeRecord& inode, uint32_t index, ChunkRef ref, uint32_t limit);
 // What a chunk that holds `allocated_bytes` counts for when only what is below `limit` can be seen: whole blocks.
 uint32_t visible_allocation(uint32_t allocated_bytes, uint32_t limit);
 

@@ -12,6 +12,14 @@ namespace {
 // A session's mutations that may be unacknowledged at once: bounds the replies that are kept.
 constexpr uint64_t kUnacknowledgedMax = 4096;
 
+// How far a client's idea of the time may be ahead of the leader's: a broken clock there must not put ctimes into next
+// year.
+constexpr int64_t kClockAheadMaxNs = 10'000'000'000;
+
+FileTime time_of(const SessionMutation& m, int64_t wall_ns) {
+  return m.now != 0 ? std::min(m.now, wall_ns + kClockAheadMaxNs) : wall_ns;
+}
+
 Result<void> check_window(const SessionRecord& session, const SessionMutation& m) {
   const uint64_t first = std::max(session.first_unacknowledged, m.first_unacknowledged);
   if (m.sequence < session.first_unacknowledged || m.sequence < m.first_unacknowledged) {
@@ -51,7 +59,7 @@ Reply apply_command(Transaction& tx, const SessionMutation& m) {
   std::optional<ClusterRecord> cluster = tx.cluster();
   if (!cluster) return ErrorCode::kUnavailable;
 
-  OpContext op{tx, *cluster, m.session, m.now != 0 ? m.now : tx.context().wall_ns};
+  OpContext op{tx, *cluster, m.session, time_of(m, tx.context().wall_ns)};
   tx.savepoint();
   Result<MutationReply> reply = std::visit([&](const auto& what) { return apply_op(op, what); }, m.op);
   if (!reply) tx.rollback();

@@ -2,8 +2,10 @@
 #include <algorithm>
 #include <set>
 
+#include "common/base/units.h"
 #include "master/namespace/chunk_table.h"
 #include "master/namespace/ops/ops.h"
+#include "master/namespace/tree.h"
 
 namespace cairn {
 namespace {
@@ -75,6 +77,23 @@ Result<void> check_finish(const Transaction& tx, const FinishRaise& raise, const
   return {};
 }
 
+// A writer that is dead may have left bytes beyond the size that it committed. They are not part of the file: when it
+// grows, zeros appear there. (A writer that lives may still commit them.)
+void hide_uncommitted(Transaction& tx, ChunkId id, const ChunkRecord& before, uint32_t length) {
+  if (before.refs == 0 || before.state != ChunkState::kOpen) return;
+  std::optional<SessionRecord> writer = tx.session(before.session);
+  if (writer && !writer->ended) return;
+  std::optional<InodeRecord> inode = tx.inode(before.owner);
+  std::optional<ChunkRef> ref;
+  if (inode) ref = tx.ref(before.owner, before.index);
+  if (!ref || ref->chunk != id || !alive(*inode, before.index, *ref)) return;
+  const uint64_t start = before.index * kChunkSizeBytes;
+  const uint64_t end = inode->attributes.size > start ? inode->attributes.size - start : 0;
+  if (end >= length) return;
+  limit_ref(tx, *inode, before.index, *ref, static_cast<uint32_t>(end));
+  tx.put_inode(*inode);
+}
+
 }  // namespace
 
 Reply apply_command(Transaction& tx, const BeginRaise& raise) {
@@ -123,6 +142,7 @@ Reply apply_command(Transaction& tx, const FinishRaise& raise) {
     after.state = ChunkState::kSealed;
     after.length = raise.seal->length;
     after.allocated_bytes = raise.seal->allocated_bytes;
+    hide_uncommitted(tx, raise.chunk, *before, raise.seal->length);
   } else {
     after.state = ChunkState::kOpen;
     after.session = before->pending->session;

@@ -10,6 +10,9 @@
 namespace cairn {
 namespace {
 
+// What an item costs at least: its scans, though they find nothing.
+constexpr uint32_t kItemCost = 8;
+
 // What a step has done: `used` of its budget; if it is not finished, `work` says where to go on.
 struct Step {
   uint32_t used = 0;
@@ -159,8 +162,7 @@ void do_work(Transaction& tx, uint32_t budget) {
     WorkRecord work;
     if (!bytes || !decode(*bytes, work)) return;
     const Step step = do_step(tx, work, budget);
-    // A finished item costs one too, so that a queue of empty ones is bounded as well.
-    budget -= std::min(budget, std::max(step.used, 1u));
+    budget -= std::min(budget, std::max(step.used, kItemCost));
     if (step.finished) {
       tx.erase(std::move(first.front()));
       --tx.counters().work;

@@ -98,10 +98,15 @@ TEST_F(Xattr, Limits) {
   EXPECT_EQ(last, ErrorCode::kNoSpace);
 }
 
-TEST_F(Xattr, GoWithTheirInode) {
-  const InodeId f = file(kRootInode, "f");
-  ASSERT_TRUE(mutate(SetXattrOp{.inode = f, .name = "user.a", .value = "1"}));
-  ASSERT_TRUE(unlink(kRootInode, "f"));
+TEST_F(Xattr, GoWithTheirInodeAtOnceOrByAndBy) {
+  const InodeId few = file(kRootInode, "few"), many = file(kRootInode, "many");
+  ASSERT_TRUE(mutate(SetXattrOp{.inode = few, .name = "user.a", .value = "1"}));
+  for (int i = 0; i < 20; ++i)
+    ASSERT_TRUE(mutate(SetXattrOp{.inode = many, .name = "user." + std::to_string(i), .value = "1"}));
+  ASSERT_TRUE(unlink(kRootInode, "few"));
+  EXPECT_FALSE(machine().work_pending());
+  ASSERT_TRUE(unlink(kRootInode, "many"));
+  EXPECT_TRUE(machine().work_pending());
   leader.settle();
   bool found = false;
   auto it = leader.store().iterate();

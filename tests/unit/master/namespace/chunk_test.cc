@@ -566,5 +566,46 @@ TEST_F(Recovery, ChunksOfADeadWriterWaitForIt) {
   EXPECT_TRUE(leader.ask<RaiseBegun>(theirs));
 }
 
+TEST_F(Recovery, BytesThatADeadWriterNeverCommittedStayHidden) {
+  const ChunkGrant g = grant();
+  const InodeId f = file(kRootInode, "f");
+  ASSERT_TRUE(mutate(CommitOp{.inode = f,
+                              .size_at_least = 100,
+                              .chunks = {{.chunk = g.chunk, .version = 1, .allocated_bytes = 8192, .length = 100}}}));
+  auto recover = [&](ChunkId id, uint32_t length) {
+    BeginRaise recovery = raise(id, {1, 2, 3});
+    recovery.session = SessionId{};
+    const uint64_t version = begin(recovery);
+    ASSERT_TRUE(leader.tell(FinishRaise{
+        .chunk = id, .version = version, .replicas = specs({1, 2, 3}), .seal = FinishRaise::Seal{length, 8192}}));
+  };
+  // While its writer lives it may still commit what it wrote.
+  recover(g.chunk, 5000);
+  EXPECT_EQ(machine().layout(f, 0, 1, ReadMode::kMayBlock)->at(0).limit, UINT32_MAX);
+
+  const ChunkGrant h = grant();
+  const InodeId other = file(kRootInode, "g");
+  ASSERT_TRUE(mutate(CommitOp{.inode = other,
+                              .size_at_least = 100,
+                              .chunks = {{.chunk = h.chunk, .version = 1, .allocated_bytes = 8192, .length = 100}}}));
+  ASSERT_TRUE(leader.tell(EndSession{session}));
+  recover(h.chunk, 5000);
+  EXPECT_EQ(machine().layout(other, 0, 1, ReadMode::kMayBlock)->at(0).limit, 100u);
+  EXPECT_EQ(attributes(other).allocated_bytes, 4096u);
+}
+
+TEST_F(Recovery, NothingIsHiddenOfAFileThatWasCommittedWhole) {
+  const ChunkGrant g = grant();
+  const InodeId f = file(kRootInode, "f");
+  ASSERT_TRUE(commit(f, 0, g, 4096));
+  ASSERT_TRUE(leader.tell(EndSession{session}));
+  BeginRaise recovery = raise(g.chunk, {1, 2, 3});
+  recovery.session = SessionId{};
+  const uint64_t version = begin(recovery);
+  ASSERT_TRUE(leader.tell(FinishRaise{
+      .chunk = g.chunk, .version = version, .replicas = specs({1, 2, 3}), .seal = FinishRaise::Seal{4096, 4096}}));
+  EXPECT_EQ(machine().layout(f, 0, 1, ReadMode::kMayBlock)->at(0).limit, UINT32_MAX);
+}
+
 }  // namespace
 }  // namespace cairn

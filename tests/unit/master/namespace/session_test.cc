@@ -83,6 +83,15 @@ TEST_F(ExactlyOnce, FailedCommandLeavesItsNeighboursAlone) {
   EXPECT_THAT(names(kRootInode), ElementsAre("a", "b"));
 }
 
+TEST_F(ExactlyOnce, ClocksFarAheadAreNotBelieved) {
+  SessionMutation m = leader.mutation(session, CreateOp{.parent = kRootInode, .name = "a"});
+  const FileTime right = m.now;
+  m.now = INT64_MAX;
+  const Attributes a = leader.ask<MutationReply>(m)->attributes;
+  EXPECT_GT(a.mtime, right);
+  EXPECT_LT(a.mtime, right + 11'000'000'000);
+}
+
 TEST_F(SessionTime, RunsOutInLogTime) {
   leader.tick(kSessionMs - 1);
   EXPECT_TRUE(machine().session(session));
