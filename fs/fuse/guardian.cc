@@ -34,6 +34,7 @@ class Guardian {
     for (;;) {
       int signal = ::sigtimedwait(&signals, nullptr, &kLookPeriod);
       if (signal == SIGTERM || signal == SIGINT || signal == SIGHUP) ::kill(child_, signal);
+      if (signal == SIGHUP) reopen_log();  // of standard error: nothing
       hear();
       int status = 0;
       if (::waitpid(child_, &status, WNOHANG) == child_) {

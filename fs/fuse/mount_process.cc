@@ -1,5 +1,6 @@
 #include "fs/fuse/mount_process.h"
 
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <sys/prctl.h>
@@ -67,8 +68,7 @@ MountProcess::MountProcess(RealWorld& world, MountOptions options, GuardianLink&
       changed_(world.executor()),
       tasks_(world.executor(), world.clock()),
       signal_tasks_(world.executor(), world.clock()) {
-  if (options_.foreground) record_.log_file = options_.log_file;
-  if (!options_.log_file.empty()) record_.log_file = options_.log_file;
+  record_.log_file = options_.log_file;
   options_.client.mountpoint = options_.mountpoint;
 }
 
@@ -115,6 +115,10 @@ Task<Result<void>> MountProcess::start() {
 Task<void> MountProcess::watch_signals() {
   for (;;) {
     int signal = co_await world_.next_signal();
+    if (signal == SIGHUP && !options_.foreground) {  // as daemons do; a foreground mount ends with its terminal
+      reopen_log();
+      continue;
+    }
     ++signals_;
     log_info("mount.signal", "signal={} count={}", signal, signals_);
     changed_.notify_all();
