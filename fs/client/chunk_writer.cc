@@ -10,6 +10,7 @@
 namespace cairn {
 
 namespace {
+constexpr Duration kCapabilityAge = std::chrono::minutes(20);  // of an hour
 constexpr Duration kRepairPause = std::chrono::milliseconds(200);
 
 // The master's word that this session may not go on with the chunk; anything else is worth asking again.
@@ -63,6 +64,7 @@ ChunkWriter::ChunkWriter(World& world, MasterLink& master, ServerPool& servers, 
       last_(sequence),
       synced_(sequence),
       length_(static_cast<uint32_t>(length)),
+      granted_at_(world.clock().now()),
       changed_(world.executor()),
       tasks_(world.executor(), world.clock()) {
   if (limit != UINT32_MAX) {
@@ -114,6 +116,9 @@ Task<void> ChunkWriter::send(uint64_t sequence) {
       co_await changed_.wait();
     auto found = retained_.find(sequence);
     if (broken_ || found == retained_.end() || found->second.accepted) co_return;
+    co_await renew_capability();
+    found = retained_.find(sequence);
+    if (broken_ || repairing_ || found == retained_.end()) continue;
     uint64_t version = grant_.version;
     ReplicaAddress head = grant_.replicas.front();
     ChunkWriteRequest request = request_for(sequence, found->second);
@@ -232,6 +237,7 @@ Task<void> ChunkWriter::repair(uint64_t version, std::vector<ServerId> failed, s
     }
     bool same = reply->grant.version == version;
     grant_ = std::move(reply->grant);
+    granted_at_ = world_.clock().now();
     if (same) {  // the master sees nothing wrong with the chain: it may have come back
       Result<void> slept = co_await tasks_.sleep_for(kRepairPause);
       if (!slept) break;
@@ -282,6 +288,16 @@ void ChunkWriter::break_with(Error error) {
   retained_bytes_ = 0;
   unaccepted_ = 0;
   changed_.notify_all();
+}
+
+Task<void> ChunkWriter::renew_capability() {
+  if (granted_at_ + kCapabilityAge > world_.clock().now() || repairing_ || broken_) co_return;
+  granted_at_ = world_.clock().now();
+  uint64_t version = grant_.version;
+  RenewGrantRequest request;
+  request.chunk = grant_.chunk;
+  auto reply = co_await master_.ask(request);
+  if (reply && version == grant_.version && reply->version == version) grant_.capability = std::move(reply->capability);
 }
 
 Task<void> ChunkWriter::stop() {
@@ -365,9 +381,13 @@ Task<Result<void>> ChunkWriter::sync(TimePoint deadline) {
       }
     }
     if (version != grant_.version || (failed.empty() && !behind.empty())) continue;
-    co_await repair(version, std::move(failed), std::move(reason));
-    if (world_.clock().now() >= deadline)
-      co_return Error(ErrorCode::kIo, "chunk " + to_string(grant_.chunk) + ": not on disk in time");
+    // The repair goes on for as long as it takes; whoever waits for it here does so until the deadline.
+    tasks_.spawn(repair(version, std::move(failed), std::move(reason)));
+    while (repairing_ && !broken_) {
+      Result<void> waited = co_await wait_until(deadline);
+      if (!waited) co_return waited;
+    }
+    if (world_.clock().now() >= deadline) co_return Error(ErrorCode::kIo, "chunk " + to_string(grant_.chunk) + ": not on disk in time");
   }
   co_return Result<void>();
 }

@@ -42,6 +42,9 @@ class ChunkWriter {
   // Every write taken so far is on disk on all replicas.
   Task<Result<void>> sync(TimePoint deadline);
 
+  // Capabilities run out in an hour: one that is old is made anew. For whoever uses grant().
+  Task<void> renew_capability();
+
   ChunkId chunk() const { return grant_.chunk; }
   uint64_t version() const { return grant_.version; }
   const ChunkGrant& grant() const { return grant_; }
@@ -95,6 +98,7 @@ class ChunkWriter {
   uint64_t unaccepted_ = 0;
   std::map<ServerId, uint64_t> incarnations_;
   std::map<ServerId, uint64_t> synced_by_;  // in this version
+  TimePoint granted_at_{};
   bool repairing_ = false;
   std::optional<Error> broken_;
   Condition changed_;

@@ -72,6 +72,7 @@ Task<Result<FileReader::Place>> FileReader::find(uint32_t index, FileWriter* wri
     // What was written is on all replicas before it is read back.
     Result<void> accepted = co_await open->wait_accepted(world_.clock().now() + kChunkWriteDeadline);
     if (!accepted) co_return accepted.error();
+    co_await open->renew_capability();
     place.chunk = open->grant().chunk;
     place.version = open->grant().version;
     place.replicas = open->grant().replicas;

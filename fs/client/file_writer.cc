@@ -20,6 +20,7 @@ constexpr Duration kAskAgain = std::chrono::milliseconds(500);
 constexpr Duration kWriteBackRetry = std::chrono::seconds(1);
 // Other mounts may look at the file: a lease that is about to end is renewed before more is written.
 constexpr Duration kLeaseMargin = std::chrono::milliseconds(150);
+constexpr Duration kLeaseHold = std::chrono::milliseconds(250);
 
 uint32_t chunk_index(uint64_t offset) {
   return static_cast<uint32_t>(offset / kChunkSizeBytes);
@@ -129,6 +130,7 @@ Task<Result<void>> FileWriter::write_locked(uint64_t offset, Buffer data) {
     }
   }
   plan_write_back(kWriteBackDelay);
+  start_holding();
   co_return Result<void>();
 }
 
@@ -343,6 +345,37 @@ Task<Result<void>> FileWriter::commit(bool seal) {
   base_ = reply->attributes;
   shared_.learned(reply->attributes, true);
   co_return Result<void>();
+}
+
+void FileWriter::start_holding() {
+  if (holding_) return;
+  holding_ = true;
+  tasks_.spawn(hold_lease());
+}
+
+Task<void> FileWriter::hold_lease() {
+  while (dirty()) {
+    Result<void> slept = co_await tasks_.sleep_for(kLeaseHold);
+    if (!slept || !dirty()) break;
+    if (lease_until_ > shared_.world.clock().now() + 2 * kLeaseHold) continue;
+    WriteLeaseRequest request;
+    request.inode = inode_;
+    request.renew = true;
+    TimePoint asked = shared_.world.clock().now();
+    auto reply = co_await shared_.master.ask_until(request, asked + kMasterAttempt);
+    if (reply) {
+      lease_until_ = MasterLink::lease_end(asked, reply->lease);
+    } else if (reply.failed_with(ErrorCode::kWait)) {
+      lease_until_ = TimePoint{};  // the next write waits for its turn; what is dirty goes out now
+      Result<void> synced = co_await sync_as(SyncKind::kAll);
+      if (!synced) break;
+      ReleaseWriteLeaseRequest release;
+      release.inode = inode_;
+      auto released = co_await shared_.master.ask_until(release, shared_.world.clock().now() + kMasterAttempt);
+      if (!released) break;
+    }
+  }
+  holding_ = false;
 }
 
 void FileWriter::plan_write_back(Duration delay) {

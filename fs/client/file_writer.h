@@ -72,7 +72,7 @@ class FileWriter {
   void discard();
 
   uint32_t writers = 0;  // handles open for writing
-  bool idle() const { return writers == 0 && !dirty() && !syncing_ && !write_back_planned_; }
+  bool idle() const { return writers == 0 && !dirty() && !syncing_ && !write_back_planned_ && !holding_; }
   Task<void> stop();
 
  private:
@@ -90,6 +90,9 @@ class FileWriter {
   Task<void> write_back(Duration delay);
   void plan_write_back(Duration delay);
   Task<void> finish();
+  // While anything is dirty nobody else may write the file: the lease is renewed, or, when somebody waits for it, kept until the flush is done.
+  Task<void> hold_lease();
+  void start_holding();
   void take_attributes(const Attributes& attributes);
   void failed(Error error);
   void retire(uint32_t index);
@@ -127,6 +130,7 @@ class FileWriter {
   Mutex sync_mutex_;
   bool syncing_ = false;
   bool write_back_planned_ = false;
+  bool holding_ = false;
   bool stopping_retired_ = false;
   uint64_t error_count_ = 0;
   Error last_error_{ErrorCode::kIo};

@@ -60,6 +60,7 @@ SharedLeases::Acquired SharedLeases::acquire(SessionId session, InodeId inode, u
   if (now_ms >= not_before_ms_ && is_free && (is_next || still_theirs)) {
     if (place != exclusive.waiters.end()) exclusive.waiters.erase(place);
     exclusive.holder = session;
+    exclusive.refused_since_ms = 0;
     exclusive.until_ms = now_ms + options_.lease_ms;
     return {.lease = lease_of(options_.lease_ms)};
   }
@@ -82,7 +83,15 @@ std::optional<Lease> SharedLeases::renew(SessionId session, InodeId inode, uint6
   bool others_wait = std::ranges::any_of(exclusive.waiters,
                                          [&](const Exclusive::Waiter& waiter) { return waiter.session != session; });
   bool taken = exclusive.holder != session && exclusive.until_ms > now_ms;
-  if (others_wait || taken) return std::nullopt;
+  if (taken) return std::nullopt;
+  if (others_wait) {
+    if (exclusive.holder == session && exclusive.until_ms > now_ms) {
+      if (exclusive.refused_since_ms == 0) exclusive.refused_since_ms = now_ms;
+      if (now_ms < exclusive.refused_since_ms + options_.flush_ms) exclusive.until_ms = now_ms + options_.lease_ms;
+    }
+    return std::nullopt;
+  }
+  exclusive.refused_since_ms = 0;
   exclusive.holder = session;
   exclusive.until_ms = now_ms + options_.lease_ms;
   exclusive.waiters.clear();

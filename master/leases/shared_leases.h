@@ -32,6 +32,7 @@ namespace cairn {
 struct SharedLeasesOptions {
   uint32_t lease_ms = 1000;
   size_t leases_max = 1'000'000;
+  uint32_t flush_ms = 10'000;  // a session's time
   uint32_t waiter_ms = 2000;  // a waiter that has not asked again for so long has gone away
 };
 
@@ -83,6 +84,7 @@ class SharedLeases {
   struct Exclusive {
     SessionId holder;
     uint64_t until_ms = 0;
+    uint64_t refused_since_ms = 0;  // the first time that more was refused to the holder; 0: never
     struct Waiter {
       SessionId session;
       uint64_t asked_ms = 0;
