@@ -163,21 +163,24 @@ class Bench {
           co_await sync(ChunkId(1 + chunk));
           break;
         }
-        case Job::Kind::kNewChunks:
+        case Job::Kind::kNewChunks: {
           co_await write_at((1000 + number) * kChunkSizeBytes, job_.size_bytes,
                             static_cast<uint32_t>(random_->below(512)));
           if (number % 100 == 99) co_await sync(ChunkId(1001 + number));
           break;
-        case Job::Kind::kSequential:
+        }
+        case Job::Kind::kSequential: {
           co_await write_at(number * job_.size_bytes, job_.size_bytes, static_cast<uint32_t>(number % 512));
           if (left_ == 0) {
             for (uint64_t i = 1; i < sequences_.size(); ++i)
               co_await sync(ChunkId(i));
           }
           break;
-        case Job::Kind::kReads:
+        }
+        case Job::Kind::kReads: {
           co_await read_at(random_->below(kReadBytes / job_.size_bytes) * job_.size_bytes, job_.size_bytes);
           break;
+        }
       }
       job_.latencies_us.push_back(std::chrono::duration<double, std::micro>(world_.clock().now() - start).count());
     }
