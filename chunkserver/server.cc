@@ -11,6 +11,7 @@
 #include "chunkserver/replication/write_path.h"
 #include "chunkserver/service/chunk_service.h"
 #include "chunkserver/store/identity.h"
+#include "chunkserver/store/store_set.h"
 #include "common/base/check.h"
 #include "common/base/log.h"
 #include "common/http/http_server.h"
@@ -84,6 +85,7 @@ Result<void> check_settings(const ChunkServerSettings& settings) {
 struct ChunkServer::Parts {
   std::unique_ptr<BlockingPool> pool;
   std::unique_ptr<ChunkStore> store;
+  std::vector<std::string> folders;  // that are in use
   ServerState state;
   ReplicaIdentity self;
   std::optional<OpenChunks> chunks;
@@ -116,17 +118,26 @@ Task<Result<void>> ChunkServer::open_store() {
   StoreIdentity identity = found->identity;
   if (!identity.server) identity.server = ServerId(world_.random().next_id());
 
-  StoreOptions options = settings_.store;
-  options.folder = settings_.folders.front();
-  Result<std::unique_ptr<ChunkStore>> store = co_await ChunkStore::open(world_, options, identity);
-  if (!store) co_return store.error();
+  std::vector<StoreOptions> options(settings_.folders.size(), settings_.store);
+  for (size_t i = 0; i < options.size(); ++i)
+    options[i].folder = settings_.folders[i];
+  Result<std::unique_ptr<ChunkStore>> store(nullptr);
+  p.folders = settings_.folders;
+  if (options.size() == 1) {
+    store = co_await ChunkStore::open(world_, options.front(), identity);
+    if (!store) co_return store.error();
+  } else {
+    store = co_await StoreSet::open_set(world_, std::move(options), identity);
+    if (!store) co_return store.error();
+    p.folders = static_cast<const StoreSet&>(**store).folders();  // without those that cannot be used
+  }
   p.store = std::move(*store);
 
   // Counted on disk before anything is acknowledged under this number.
   p.state = found->state;
   ++p.state.incarnation;
   Result<void> counted = co_await p.pool->run(
-      [&disk, folders = settings_.folders, state = p.state] { return save_server_state(disk, folders, state); });
+      [&disk, folders = p.folders, state = p.state] { return save_server_state(disk, folders, state); });
   if (!counted) co_return counted.error().in("counting this start");
   p.self = {.server = p.store->identity().server, .incarnation = p.state.incarnation};
   co_return Result<void>();
@@ -181,7 +192,7 @@ Task<Result<void>> ChunkServer::start() {
   agent_options.address = to_string(p.advertised);
   agent_options.domain = settings_.domain;
   agent_options.program = settings_.program;
-  agent_options.folders = settings_.folders;
+  agent_options.folders = p.folders;
   ServerAgent::Events events;
   events.joined = [this](ClusterId cluster) {
     parts_->rpc->set_cluster(cluster);
@@ -198,7 +209,7 @@ Task<Result<void>> ChunkServer::start() {
   });
   p.agent->start();
   log_info("ready", "address={} server={} incarnation={} folders={}", to_string(p.address), p.self.server,
-           p.self.incarnation, settings_.folders.size());
+           p.self.incarnation, p.folders.size());
   co_return Result<void>();
 }
 

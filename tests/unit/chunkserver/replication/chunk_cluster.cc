@@ -9,37 +9,6 @@ namespace cairn {
 
 namespace {
 
-class ScriptedMaster {
- public:
-  ScriptedMaster(World& world, MasterScript& script) : script_(script), rpc_(world, {.hello = {.program = "master"}}) {
-    add_handler(rpc_, this, &ScriptedMaster::enrol);
-    add_handler(rpc_, this, &ScriptedMaster::heartbeat);
-    add_handler(rpc_, this, &ScriptedMaster::report);
-    EXPECT_TRUE(rpc_.listen(*parse_address("master:9400")));
-  }
-
- private:
-  Task<Result<RegisterServerReply>> enrol(RegisterServerRequest request, RpcRequest) {
-    script_.registrations.push_back(std::move(request));
-    if (script_.refuse) co_return Error(*script_.refuse);
-    co_return RegisterServerReply{script_.cluster, script_.term, script_.log_time_ms, script_.keys,
-                                  script_.heartbeat_ms};
-  }
-  Task<Result<HeartbeatReply>> heartbeat(HeartbeatRequest request, RpcRequest) {
-    script_.heartbeats.push_back(std::move(request));
-    if (script_.refuse) co_return Error(*script_.refuse);
-    co_return HeartbeatReply{script_.term, script_.log_time_ms, script_.keys,
-                             std::exchange(script_.register_again, false)};
-  }
-  Task<Result<EmptyReply>> report(ChunkReportRequest request, RpcRequest) {
-    script_.reports.push_back(std::move(request));
-    co_return EmptyReply{};
-  }
-
-  MasterScript& script_;
-  RpcServer rpc_;
-};
-
 // The server, and the task that starts it.
 struct Program {
   Program(World& world, ChunkServerSettings settings)
@@ -94,7 +63,7 @@ void ChunkCluster::start() {
 }
 
 void ChunkCluster::start_master() {
-  master_->start([this](World& world) { return std::make_shared<ScriptedMaster>(world, script_); });
+  master_->start([this](World& world) { return std::make_shared<ScriptedMaster>(world, script_, "master:9400"); });
 }
 
 void ChunkCluster::start_server(size_t i) {

@@ -12,29 +12,12 @@
 #include "common/base/capability.h"
 #include "common/rpc/rpc_typed.h"
 #include "common/runtime/sim_world.h"
+#include "tests/unit/chunkserver/replication/scripted_master.h"
 
 namespace cairn {
 
-inline const std::string kTestKey(kCapabilityKeyBytes, 'k');
-inline constexpr uint32_t kTestKeyId = 7;
-inline constexpr ClusterId kTestCluster{0xC1};
 inline constexpr ChunkId kChunk{0x77};
 inline constexpr CapabilityRights kReadWrite = CapabilityRights::kRead | CapabilityRights::kWrite;
-
-// What the master answers, and what it has been told; outlives restarts of the master's node.
-struct MasterScript {
-  ClusterId cluster = kTestCluster;
-  uint64_t term = 1;
-  uint64_t log_time_ms = 1'000'000;
-  std::vector<CapabilityKey> keys{{kTestKeyId, kTestKey}};
-  uint32_t heartbeat_ms = 1000;
-  bool register_again = false;  // once
-  std::optional<ErrorCode> refuse;
-
-  std::vector<RegisterServerRequest> registrations;
-  std::vector<HeartbeatRequest> heartbeats;
-  std::vector<ChunkReportRequest> reports;
-};
 
 class ChunkCluster {
  public:
