@@ -246,7 +246,10 @@ void ExtentMap::uncount(const OverlayBlock& block) {
 
 ExtentMap::OverlayBlock& ExtentMap::overlay_at(uint32_t block) {
   Group& node = group_for(group_of(block));
-  if (!node.overlay) node.overlay = std::make_unique<OverlayGroup>();
+  if (!node.overlay) {
+    node.overlay = std::make_unique<OverlayGroup>();
+    overlaid_.insert(group_of(block));
+  }
   OverlayBlock& over = node.overlay->blocks[in_group(block)];
   if (over.id == 0) ++node.overlay->used;
   return over;
@@ -283,8 +286,9 @@ std::vector<ExtentMap::Run> ExtentMap::unplaced_runs(uint32_t longer_than) const
     if (run.blocks.size() > longer_than) runs.push_back(std::move(run));
     run = {};
   };
-  for (const auto& [group, node] : groups_) {
-    if (!node.overlay) continue;
+  if (unplaced_blocks_ == 0) return runs;
+  for (uint32_t group : overlaid_) {
+    const Group& node = groups_.at(group);
     for (uint32_t i = 0; i < kBlocksPerGroup; ++i) {
       const OverlayBlock& over = node.overlay->blocks[i];
       if (!unplaced(over)) continue;
@@ -310,14 +314,15 @@ void ExtentMap::set_place(uint32_t first_block, uint32_t blocks, LogPlace place)
 
 std::vector<LogPlace> ExtentMap::drop_overlay() {
   std::vector<LogPlace> unused;
-  for (auto& [group, node] : groups_) {
-    if (!node.overlay) continue;
+  for (uint32_t group : overlaid_) {
+    Group& node = groups_.at(group);
     for (const OverlayBlock& over : node.overlay->blocks) {
       CHECK(!over.committing);
       if (over.place) unused.push_back(over.place);
     }
     node.overlay.reset();
   }
+  overlaid_.clear();
   overlay_blocks_ = 0;
   unplaced_blocks_ = 0;
   memory_only_blocks_ = 0;
@@ -329,8 +334,8 @@ std::vector<LogPlace> ExtentMap::drop_overlay() {
 std::vector<ExtentMap::Pending> ExtentMap::snapshot() {
   std::vector<Pending> pending;
   pending.reserve(overlay_blocks_);
-  for (auto& [group, node] : groups_) {
-    if (!node.overlay) continue;
+  for (uint32_t group : overlaid_) {
+    Group& node = groups_.at(group);
     for (uint32_t i = 0; i < kBlocksPerGroup; ++i) {
       OverlayBlock& over = node.overlay->blocks[i];
       if (over.id == 0) continue;
@@ -438,7 +443,10 @@ void ExtentMap::finish(const std::vector<Pending>& pending) {
     over = {};
     bool is_inline = done.bytes.piece && !done.place;
     uint64_t generation = node.generation;
-    if (--node.overlay->used == 0) node.overlay.reset();
+    if (--node.overlay->used == 0) {
+      node.overlay.reset();
+      overlaid_.erase(group_of(done.block));
+    }
     if (is_inline) remember(done.block, done.bytes, generation);
   }
 }

@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -221,6 +222,7 @@ class ExtentMap {
 
   bool fresh_ = false;
   std::map<uint32_t, Group> groups_;
+  std::set<uint32_t> overlaid_;  // groups with an overlay: a commit looks at these only
   uint64_t next_id_ = 1;
   uint64_t next_generation_ = 1;
   uint32_t overlay_blocks_ = 0;

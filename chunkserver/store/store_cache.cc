@@ -271,6 +271,7 @@ Task<Result<ReplicaStatus>> KvChunkStore::status(ChunkId id) {
 }
 
 Task<Result<ChunkPage>> KvChunkStore::list(ChunkId after, size_t limit) {
+  limit = std::max<size_t>(limit, 1);
   // A store that has failed still says what it held, as far as it can be read.
   if (closing_) co_return Error(ErrorCode::kCancelled, options_.folder + " is closing");
   struct Scan {

@@ -9,6 +9,11 @@
 #include "common/base/crc32c.h"
 
 namespace cairn {
+namespace {
+
+constexpr Duration kFillWait = 30s;  // for memory; the source waits as long
+
+}  // namespace
 
 Result<ChunkPtr> KvChunkStore::find_incoming(ChunkId id, uint64_t version) {
   Result<void> ready = usable();
@@ -111,10 +116,8 @@ Task<Result<void>> KvChunkStore::fill_now(ChunkPtr chunk, uint32_t offset, Paylo
   }
   Result<void> space = co_await take_space(bytes.size());
   if (!space) co_return space;
-  while (unsynced_bytes_ >= options_.unsynced_limit_bytes && !failure_) {
-    kick_flusher();
-    co_await memory_freed_.wait();
-  }
+  Result<void> room = co_await wait_for_memory(clock_.now() + kFillWait);
+  if (!room) co_return room;
   co_await wait_idle(chunk);
   if (chunk->removed || !chunk->install) {
     co_return Error(ErrorCode::kNotFound, "chunk " + to_string(chunk->id) + " is not being filled any more");

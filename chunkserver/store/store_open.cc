@@ -43,7 +43,8 @@ Result<StoreIdentity> settle_identity(Disk& disk, const std::string& folder, Sto
     Result<std::vector<std::string>> names = disk.list(folder);
     if (!names) return names.error();
     for (const std::string& name : *names) {
-      if (name == "lost+found" || name.starts_with("IDENTITY")) continue;
+      // What a crash in the middle of the first start can leave is ours.
+      if (name == "lost+found" || name.starts_with("IDENTITY") || name.starts_with("STATE")) continue;
       return Error(ErrorCode::kNotEmpty,
                    folder + " holds '" + name + "' and no IDENTITY: it is not a data directory of a chunkserver");
     }
