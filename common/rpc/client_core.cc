@@ -85,7 +85,9 @@ void ClientCore::submit(PendingCall& call) {
                     [this](uint64_t id) { return find(id) != nullptr; });
     arm_timer();
   }
-  if (ready_ && waiting_.empty() && has_room_for(call)) {
+  // A ping overtakes what waits for memory: that is when it is needed.
+  bool at_once = call.method == kPingMethod || (waiting_.empty() && has_room_for(call));
+  if (ready_ && at_once) {
     send(call, now);
     return;
   }

@@ -62,9 +62,8 @@ Task<Result<std::string>> FrameReader::receive_message(FrameHeader header) {
   std::string message(header.message_bytes, '\0');
   std::span<std::byte> rest = bytes_of(message).subspan(buffer_.take(bytes_of(message)));
   if (!rest.empty()) {
-    Result<void> read = co_await stream_.read_exact(rest);
+    Result<void> read = co_await receive_all(rest);
     if (!read) co_return read.error();
-    received_bytes_ += rest.size();
   }
   Result<void> sound = check_message(header, message);
   if (!sound) co_return sound.error();
@@ -76,11 +75,20 @@ Task<Result<Buffer>> FrameReader::receive_payload(FrameHeader header) {
   std::span<std::byte> rest = payload.mutable_span();
   rest = rest.subspan(buffer_.take(rest));
   if (!rest.empty()) {
-    Result<void> read = co_await stream_.read_exact(rest);
+    Result<void> read = co_await receive_all(rest);
     if (!read) co_return read.error();
-    received_bytes_ += rest.size();
   }
   co_return payload;
+}
+
+Task<Result<void>> FrameReader::receive_all(std::span<std::byte> out) {
+  while (!out.empty()) {
+    Result<size_t> count = co_await stream_.read_some(out);
+    if (!count) co_return count.error();
+    received_bytes_ += *count;
+    out = out.subspan(*count);
+  }
+  co_return Result<void>();
 }
 
 Task<Result<size_t>> FrameReader::receive_some(std::span<std::byte> out) {

@@ -42,9 +42,12 @@ class FrameReader {
   static constexpr uint64_t kBytesPerTurn = 1024 * 1024;
   bool turn_is_over() const { return frames_this_turn_ >= kFramesPerTurn || bytes_this_turn_ >= kBytesPerTurn; }
   Task<void> wait_for_turn();
+  // Grows with every piece that arrives, also in the middle of a frame: the other side's sign of life.
   uint64_t received_bytes() const { return received_bytes_; }
 
  private:
+  Task<Result<void>> receive_all(std::span<std::byte> out);
+
   World& world_;
   Stream& stream_;
   FrameBuffer buffer_;

@@ -57,7 +57,11 @@ bool ServerConnection::has_room_for(uint64_t charge, const RpcServerOptions& opt
 }
 
 Task<void> ServerConnection::wait_for_room() {
-  co_await room_.wait();
+  TimePoint soon = world_.clock().now() + kSignOfLife;
+  Result<void> changed = co_await room_.wait_until(world_.clock(), soon);
+  // Meanwhile pings are not read either. An answer to nobody says that this side is alive; who does not read gets no
+  // more of them.
+  if (!changed && open_ && out_.queued_bytes() == 0) out_.push(FrameHeader{.kind = FrameKind::kAnswer}, std::string());
 }
 
 void ServerConnection::charge(uint64_t bytes) {

@@ -32,7 +32,7 @@ class ServerConnection final : public RpcConnection {
   // A request is charged from before its body is read until its handler is done.
   static uint64_t charge_of(const FrameHeader& header);
   bool has_room_for(uint64_t charge, const RpcServerOptions& options) const;
-  // Waits until something of what is charged has gone.
+  // Waits until something of what is charged has gone, kSignOfLife at most.
   Task<void> wait_for_room();
   void charge(uint64_t bytes);
   void release(uint64_t bytes);
@@ -55,6 +55,8 @@ class ServerConnection final : public RpcConnection {
 
  private:
   static constexpr Duration kLinger = std::chrono::milliseconds(100);
+  static constexpr Duration kSignOfLife =
+      std::chrono::milliseconds(100);  // well below what a client's keep_alive waits for
 
   World& world_;
   uint64_t id_;

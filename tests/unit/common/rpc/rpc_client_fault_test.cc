@@ -298,6 +298,62 @@ class RpcClientFault : public RpcTest {
     listener.reset();
   }
 
+  // ---- keeping alive
+
+  // The connection is there, its kernel takes what comes, and nobody reads.
+  Task<void> server_that_has_stopped() {
+    co_await become_the_server();
+    TaskGroup group(world.executor(), world.clock());
+    group.spawn(call_into(kHold, text("slow"), {.deadline = in(60s)}, &first));
+    BareStream bare = co_await accept_greeted();
+    TimePoint begin = world.clock().now();
+    co_await wait_for(&first);
+    EXPECT_TRUE(first->failed_with(ErrorCode::kUnavailable));
+    EXPECT_THAT(first->error().context, HasSubstr("does not answer any more"));
+    EXPECT_GE(world.clock().now() - begin, 2 * client_options.keep_alive);
+    EXPECT_LT(world.clock().now() - begin, 20s);
+    co_await group.stop();
+    listener.reset();
+  }
+
+  // Nothing is wrong with it: it has as much as it takes, and works.
+  Task<void> server_that_is_full() {
+    TaskGroup group(world.executor(), world.clock());
+    std::optional<Result<RpcMessage>> results[6];
+    for (auto& result : results)
+      group.spawn(call_into(kHold, with_payload(pattern(kMiB)), {.deadline = in(60s)}, &result));
+    co_await service.wait_for_started(2);
+    co_await group_sleep_until(in(6 * client_options.keep_alive));
+    EXPECT_TRUE(client->connected());
+    service.release();
+    for (auto& result : results) {
+      co_await wait_for(&result);
+      EXPECT_TRUE(result->has_value()) << result->error().message();
+    }
+    co_await group.stop();
+  }
+
+  // A payload on a slow line: bytes come all the time, and no frame ends.
+  Task<void> answer_that_trickles(bool in_place) {
+    co_await become_the_server();
+    Buffer into = Buffer::zeros(in_place ? kMiB : 1);
+    TaskGroup group(world.executor(), world.clock());
+    group.spawn(call_into(kBlob, text("x"), {.deadline = in(60s), .receive_into = into.mutable_span()}, &first));
+    BareStream bare = co_await accept_greeted();
+    Result<BareStream::Frame> request = co_await bare.receive();
+    EXPECT_TRUE(request);
+    std::string bytes = answer_bytes(*request, "", std::string(kMiB, 'z'));
+    for (size_t at = 0; at < bytes.size(); at += 100'000) {
+      Result<void> sent = co_await bare.send(bytes.substr(at, 100'000));
+      EXPECT_TRUE(sent);
+      co_await group_sleep_until(in(client_options.keep_alive / 2));
+    }
+    co_await wait_for(&first);
+    EXPECT_TRUE(first->has_value()) << first->error().message();
+    co_await group.stop();
+    listener.reset();
+  }
+
   // ---- hello
 
   Task<void> refused_with(ErrorCode code, std::string context) {
@@ -540,6 +596,33 @@ TEST_P(RpcClientFault, AGoodbyeIsTheReason) {
 }
 TEST_P(RpcClientFault, AnswersToNobodyAreDropped) {
   run(answers_to_nobody());
+}
+TEST_P(RpcClientFault, AServerThatHasStoppedIsFound) {
+  client_options.keep_alive = 50ms;
+  run(server_that_has_stopped());
+}
+TEST_P(RpcClientFault, AServerThatTakesNoMoreRequestsIsAlive) {
+  client_options.keep_alive = 250ms;
+  server_options.requests_per_connection_max = 2;
+  run(server_that_is_full());
+}
+TEST_P(RpcClientFault, AServerThatTakesNoMoreBytesIsAlive) {
+  client_options.keep_alive = 250ms;
+  server_options.memory_per_connection_bytes = 5 * kMiB / 2;
+  run(server_that_is_full());
+}
+TEST_P(RpcClientFault, AServerIsAliveWhenTheClientMaySendNoMore) {
+  client_options.keep_alive = 250ms;
+  client_options.memory_in_flight_bytes = 5 * kMiB / 2;
+  run(server_that_is_full());
+}
+TEST_P(RpcClientFault, AnAnswerThatTricklesIsASignOfLife) {
+  client_options.keep_alive = 250ms;
+  run(answer_that_trickles(false));
+}
+TEST_P(RpcClientFault, AnAnswerThatTricklesInPlaceIsASignOfLife) {
+  client_options.keep_alive = 250ms;
+  run(answer_that_trickles(true));
 }
 TEST_P(RpcClientFault, AnotherProtocolIsRefusedWithBothVersions) {
   client_options.hello.protocol_min = 2;
