@@ -71,7 +71,7 @@ Task<Result<void>> MasterServer::Impl::open() {
   options.folder = settings.folder;
   options.cluster = cluster;
   options.reserve_bytes = settings.log_reserve_bytes;
-  options.ticks_wanted = [this] { return core && core->machine().counters().sessions > 0; };
+  options.ticks_wanted = [this] { return core && core->machine().wants_ticks(); };
   options.on_leadership = [this](bool leading, Term term) { leadership(leading, term); };
   options.on_fatal = settings.on_fatal;
   Result<std::unique_ptr<ReplicatedLog>> opened = co_await ReplicatedLog::open(world, std::move(options), adapter);

@@ -48,7 +48,7 @@ Task<void> SessionDesk::run(uint64_t leadership) {
     Result<void> slept = co_await tasks_.sleep_for(busy ? kBusyTickPeriod : kTickPeriod);
     if (!slept || leadership != leadership_) co_return;
     leases_.expire(now_ms());
-    if (core_.machine().counters().sessions == 0 && !core_.machine().work_pending()) continue;
+    if (!core_.machine().wants_ticks() && !core_.machine().work_pending()) continue;
     Result<TickReply> ticked = co_await core_.propose_for<TickReply>(Tick{}, true);
     if (!ticked) {
       log_warning("master.tick_failed", "error={}", quoted(ticked.error().message()));
