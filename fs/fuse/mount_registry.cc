@@ -88,7 +88,9 @@ std::string mount_run_folder() {
   if (::geteuid() == 0) return "/run/cairn/mounts";
   const char* runtime = std::getenv("XDG_RUNTIME_DIR");
   if (runtime && *runtime) return std::string(runtime) + "/cairn";
-  return "/tmp/cairn-" + std::to_string(::geteuid());
+  // Not in /tmp, where somebody else could have made the folder before us.
+  const char* home = std::getenv("HOME");
+  return (home && *home ? std::string(home) : std::string()) + "/.cache/cairn/mounts";
 }
 
 Result<std::vector<MountRecord>> list_mounts(Disk& disk) {

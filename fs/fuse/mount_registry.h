@@ -1,7 +1,7 @@
 // The mounts of this machine: a small run file for each, with which `cairn umount`, `cairn sync` and `cairn local` find
 // the process behind a mountpoint, and a Unix socket beside it on which that process answers.
 //
-// The folder: $CAIRN_RUN_DIR, else /run/cairn/mounts for root, else $XDG_RUNTIME_DIR/cairn, else /tmp/cairn-UID.
+// The folder: $CAIRN_RUN_DIR, else /run/cairn/mounts for root, else $XDG_RUNTIME_DIR/cairn, else ~/.cache/cairn/mounts.
 // Run files are "key=value" lines. A process is known by its id and its start time, so that an id that was used again
 // is never taken for it. Functions block briefly on the local disk; any thread.
 #pragma once

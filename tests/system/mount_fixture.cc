@@ -83,6 +83,7 @@ void MountFixture::TearDown() {
   ::close(watchdog_);
   while (::waitpid(-1, nullptr, WNOHANG) > 0) {
   }
+  EXPECT_EQ(std::string::npos, log_text().find("Sanitizer")) << "the mount's process has a fault";
   if (HasFailure()) std::fprintf(stderr, "%s", log_text().c_str());
   std::error_code failed;
   std::filesystem::remove_all(folder_, failed);
