@@ -11,6 +11,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "common/base/check.h"
 #include "common/runtime/task_group.h"
@@ -56,7 +57,9 @@ class LocalWorld final : public World, public Executor, public Clock {
       fn();
       return true;
     }
-    if (!jobs_.empty()) {
+    // A slow disk: time passes while work waits for it.
+    bool time_first = slow_disk_ && may_wait && !jobs_.empty() && !timers_.empty() && order_->chance(1, 16);
+    if (!jobs_.empty() && !time_first) {
       size_t at = order_->below(jobs_.size());
       // A pool of one thread runs its work in order.
       Pool* pool = jobs_[at].pool;
@@ -98,6 +101,20 @@ class LocalWorld final : public World, public Executor, public Clock {
     }
     CHECK(done.has_value());
   }
+  void set_slow_disk(bool slow) { slow_disk_ = slow; }
+  // The work that was submitted last is not run until release(). Runs posts first.
+  void hold_newest_job() {
+    while (!posts_.empty())
+      step(false);
+    CHECK(!jobs_.empty());
+    held_.push_back(std::move(jobs_.back()));
+    jobs_.pop_back();
+  }
+  void release() {
+    for (Job& job : held_)
+      jobs_.push_back(std::move(job));
+    held_.clear();
+  }
   // Everything that does not need time to pass.
   void settle() {
     while (step(false)) {
@@ -116,6 +133,7 @@ class LocalWorld final : public World, public Executor, public Clock {
   void drop_everything() {
     posts_.clear();
     jobs_.clear();
+    held_.clear();
     timers_.clear();
   }
 
@@ -161,6 +179,8 @@ class LocalWorld final : public World, public Executor, public Clock {
   TimePoint now_{std::chrono::seconds(1000)};
   std::deque<std::move_only_function<void()>> posts_;
   std::deque<Job> jobs_;
+  std::vector<Job> held_;
+  bool slow_disk_ = false;
   std::map<std::pair<TimePoint, TimerId>, std::move_only_function<void()>> timers_;
   TimerId next_timer_ = 1;
 };

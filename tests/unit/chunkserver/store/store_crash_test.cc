@@ -23,6 +23,8 @@ class StoreCrash : public testing::TestWithParam<CrashParam> {
   static constexpr int kSteps = 60;
   static Workload::Sizes sizes() { return {.chunk_bytes = 120'000, .write_max = 60'000, .chunks = 3}; }
   static void tune(StoreUnderTest& t) {
+    t.slow_disk = true;
+    t.new_world();
     t.options.segment_size_bytes = 128 * kKiB;  // many segments come and go
     t.options.clean_bytes_per_second = 1000 * kMiB;
   }
@@ -97,6 +99,8 @@ TEST(StoreCrashAgain, CrashAfterCrashOfRandomWork) {
     t.options.segment_size_bytes = 256 * kKiB;
     t.options.clean_bytes_per_second = 1000 * kMiB;
     auto random = make_seeded_random(seed + 1000);
+    t.slow_disk = true;
+    t.new_world();
     t.open();
     Workload work(t, seed, {.chunk_bytes = 200'000, .write_max = 100'000, .chunks = 5});
     for (int crash = 0; crash < 12; ++crash) {

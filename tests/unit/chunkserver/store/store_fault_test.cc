@@ -260,6 +260,100 @@ TEST(StoreCleaner, ASegmentThatIsMostlyHolesIsRewritten) {
     EXPECT_EQ(t.read(ChunkId(1 + i), 1, 0, 64 * kKiB).value(), kept.view());
 }
 
+// ---- what runs side by side: work of a pool is held back while other things happen
+
+TEST(StoreRaces, AReadUnderWayKeepsTheBytesOfARemovedChunk) {
+  StoreUnderTest t({DiskKind::kMemory, KvKind::kMemory, 0, ""});
+  t.open();
+  auto random = make_seeded_random(1);
+  Buffer data = random_bytes(*random, 200'000);
+  ASSERT_TRUE(t.write(kA, 1, 1, 0, data));
+  ASSERT_TRUE(t.write(kB, 1, 1, 0, filled(4096, 'b')));  // keeps the segment
+  ASSERT_TRUE(t.sync(kA, 1, 1));
+  ASSERT_TRUE(t.sync(kB, 1, 1));
+  t.reopen();
+  ASSERT_TRUE(t.status(kA));
+  t.memory().set_nothing_cached(true);
+  std::optional<Result<ReadResult>> got;
+  TaskGroup tasks(*t.world, *t.world);
+  tasks.spawn(LocalWorld::keep(t.store->read(kA, 1, 0, 4096), &got));
+  t.world->hold_newest_job();  // its bytes
+  ASSERT_TRUE(t.remove(kA, 1));
+  t.world->run_for(60s);
+  t.world->release();
+  t.world->settle();
+  ASSERT_TRUE(got.has_value());
+  ASSERT_TRUE(got->has_value());
+  EXPECT_EQ(StoreUnderTest::checked(**got, 0, 4096).value(), data.view().substr(0, 4096));
+  t.world->run_for(60s);
+  t.close();
+  expect_records_agree(t);
+}
+
+TEST(StoreRaces, SpaceOfAWriteThatIsUnderWayIsNotGivenBackBeforeItEnds) {
+  StoreUnderTest t({DiskKind::kMemory, KvKind::kMemory, 0, ""});
+  t.open();
+  ASSERT_TRUE(t.write(kB, 1, 1, 0, filled(4096, 'b')));
+  ASSERT_TRUE(t.sync(kB, 1, 1));
+  ASSERT_TRUE(t.write(kA, 1, 1, 0, filled(200'000, 'a')));
+  t.world->hold_newest_job();
+  ASSERT_TRUE(t.write(kA, 1, 2, 0, filled(200'000, 'n')));
+  t.world->run_for(60s);
+  t.world->release();
+  t.world->run_for(60s);
+  ASSERT_TRUE(t.sync(kA, 1, 2));
+  EXPECT_EQ(t.read(kA, 1, 0, 200'000).value(), std::string(200'000, 'n'));
+  t.world->run_for(60s);
+  t.close();
+  expect_records_agree(t);
+}
+
+TEST(StoreRaces, NoWriteSlipsBehindASealOrBelowARaise) {
+  StoreUnderTest t(kPlain);
+  t.open();
+  ASSERT_TRUE(t.write(kA, 1, 1, 0, filled(4096, 'a')));
+  std::optional<Result<ReplicaStatus>> done;
+  TaskGroup tasks(*t.world, *t.world);
+  tasks.spawn(LocalWorld::keep(t.store->seal(kA, 1, 1), &done));
+  t.world->hold_newest_job();  // its batch
+  EXPECT_TRUE(t.write(kA, 1, 2, 0, filled(4096, 'b')).failed_with(ErrorCode::kOldVersion));
+  t.world->release();
+  t.world->settle();
+  ASSERT_TRUE(done.has_value());
+  ASSERT_TRUE(done->has_value());
+  EXPECT_EQ((*done)->sequence, 1u);
+
+  done.reset();
+  tasks.spawn(LocalWorld::keep(t.store->raise(kA, 1, 2), &done));
+  t.world->hold_newest_job();
+  EXPECT_TRUE(t.write(kA, 1, 2, 0, filled(4096, 'b')).failed_with(ErrorCode::kOldVersion));
+  t.world->release();
+  t.world->settle();
+  ASSERT_TRUE(done.has_value());
+  EXPECT_TRUE(done->has_value());
+}
+
+TEST(StoreRaces, AWriteDuringACommitIsInTheNextOne) {
+  StoreUnderTest t(kPlain);
+  t.open();
+  ASSERT_TRUE(t.write(kA, 1, 1, 0, filled(8192, 'a')));
+  std::optional<std::vector<Result<WriteResult>>> done;
+  TaskGroup tasks(*t.world, *t.world);
+  tasks.spawn(LocalWorld::keep(t.store->sync({{kA, 1, 1}}), &done));
+  t.world->hold_newest_job();
+  ASSERT_TRUE(t.write(kA, 1, 2, 4096, filled(4096, 'b')));
+  EXPECT_EQ(t.read(kA, 1, 0, 8192).value(), std::string(4096, 'a') + std::string(4096, 'b'));
+  t.world->release();
+  t.world->settle();
+  ASSERT_TRUE(done.has_value());
+  EXPECT_EQ(done->front()->synced_sequence, 1u);
+  EXPECT_EQ(done->front()->sequence, 2u);
+  t.kill();
+  t.new_world();
+  t.open();
+  EXPECT_EQ(t.read(kA, 1, 0, 8192).value(), std::string(8192, 'a'));
+}
+
 TEST(StoreSync, ManySyncsShareFewSyncsOfTheDisk) {
   StoreUnderTest t(kLevel);
   t.open();

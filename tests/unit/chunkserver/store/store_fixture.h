@@ -128,6 +128,7 @@ class StoreUnderTest {
   void new_world() {
     world = std::make_unique<LocalWorld>(*disk_, ++seed_);
     world->set_boot_id("boot-" + std::to_string(boots_));
+    world->set_slow_disk(slow_disk);
   }
 
   // ---- calls
@@ -137,7 +138,7 @@ class StoreUnderTest {
     write.length = static_cast<uint32_t>(data.size());
     write.checksums = piece_checksums(offset, data.span());
     write.data = std::move(data);
-    return world->wait(store->write(std::move(write), world->now() + 1s));
+    return world->wait(store->write(std::move(write), world->now() + 1000s));
   }
   Result<WriteResult> zero(ChunkId chunk, uint64_t version, uint64_t sequence, uint32_t offset, uint32_t length) {
     ChunkWrite write{.chunk = chunk,
@@ -146,12 +147,12 @@ class StoreUnderTest {
                      .kind = WriteKind::kZero,
                      .offset = offset,
                      .length = length};
-    return world->wait(store->write(std::move(write), world->now() + 1s));
+    return world->wait(store->write(std::move(write), world->now() + 1000s));
   }
   Result<WriteResult> truncate(ChunkId chunk, uint64_t version, uint64_t sequence, uint32_t offset) {
     ChunkWrite write{
         .chunk = chunk, .version = version, .sequence = sequence, .kind = WriteKind::kTruncate, .offset = offset};
-    return world->wait(store->write(std::move(write), world->now() + 1s));
+    return world->wait(store->write(std::move(write), world->now() + 1000s));
   }
   Result<WriteResult> sync(ChunkId chunk, uint64_t version, uint64_t sequence) {
     return world->wait(store->sync({{chunk, version, sequence}})).front();
@@ -196,6 +197,7 @@ class StoreUnderTest {
   }
 
   StoreOptions options;
+  bool slow_disk = false;  // of the worlds to come
   std::unique_ptr<LocalWorld> world;
   std::unique_ptr<ChunkStore> store;
   std::vector<std::pair<ChunkId, ErrorCode>> bad;
