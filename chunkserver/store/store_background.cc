@@ -196,7 +196,7 @@ Task<void> KvChunkStore::run_reclaimer() {
     Result<void> done = co_await reclaim_round(/*all=*/false);
     if (!done) break;
     Result<bool> cleaned = co_await clean_one_segment();
-    if (!cleaned) {
+    if (!cleaned && !closing_) {
       log_warning("store.clean_failed", "folder={} error={}", options_.folder, quoted(cleaned.error().message()));
     }
     bool cleaning = cleaned && *cleaned;
