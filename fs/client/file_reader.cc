@@ -108,6 +108,7 @@ Task<Result<Payload>> FileReader::read_piece(uint32_t index, uint32_t offset, ui
       last = data.error();
     }
     forget_layout();
+    if (writer && last.code == ErrorCode::kOldVersion && writer->superseded(index)) continue;
     bool moved =
         last.code == ErrorCode::kOldVersion || last.code == ErrorCode::kNewVersion || last.code == ErrorCode::kNotFound;
     if (moved && round == 0) continue;  // the layout was old: the new one answers at once

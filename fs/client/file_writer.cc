@@ -287,6 +287,12 @@ Task<Result<void>> FileWriter::sync_as(SyncKind kind) {
   bool seal = kind == SyncKind::kBackground && writers == 0 && generation == generation_ && gathered_bytes_ == 0;
   if (done && (seal || must_commit(kind))) done = co_await commit(seal);
   if (done && generation == generation_ && gathered_bytes_ == 0 && !must_commit(SyncKind::kData)) dirty_ = false;
+  // The master's last word: the chunk, or the file, is somebody else's. Asking again would change nothing.
+  bool refused = done.failed_with(ErrorCode::kStale) || done.failed_with(ErrorCode::kOldVersion) || done.failed_with(ErrorCode::kConflict);
+  if (refused) {
+    log_error("client.commit_refused", "inode={} error={}", inode_, quoted(done.error().message()));
+    discard();
+  }
   if (!done) failed(done.error());
   syncing_ = false;
   co_await stop_retired();
@@ -428,10 +434,6 @@ void FileWriter::truncated(const Attributes& attributes) {
     retire(chunks_.rbegin()->first);
 }
 
-void FileWriter::set_mtime(FileTime) {
-  mtime_.reset();
-}
-
 uint64_t FileWriter::unsynced_bytes() const {
   uint64_t bytes = gathered_bytes_;
   for (const auto& [index, chunk] : chunks_)
@@ -482,6 +484,13 @@ Task<void> FileWriter::stop_retired() {
     co_await writer->stop();
   }
   stopping_retired_ = false;
+}
+
+bool FileWriter::superseded(uint32_t index) {
+  auto found = chunks_.find(index);
+  if (found == chunks_.end() || !found->second.writer->durable()) return false;
+  retire(index);
+  return true;
 }
 
 void FileWriter::lose(Error error) {

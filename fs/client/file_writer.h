@@ -53,7 +53,10 @@ class FileWriter {
   // The master changed size or chunks on this mount's behalf (truncate): what is known of chunks is asked for again.
   // Everything must be clean.
   void truncated(const Attributes& attributes);
-  void set_mtime(FileTime mtime);  // the application set it: later commits must not move it back
+  // The application sets the time itself: no commit with an older one may be on its way meanwhile (hold the permit), and none later brings it
+  // (mtime_is_set()).
+  Task<Semaphore::Permit> pause_commits() { return sync_mutex_.lock(); }
+  void mtime_is_set() { mtime_.reset(); }
 
   bool dirty() const { return dirty_ || !gathered_.empty(); }
   uint64_t unsynced_bytes() const;
@@ -66,6 +69,8 @@ class FileWriter {
   // Write errors: each handle is told once. The number moves with each new error.
   uint64_t error_count() const { return error_count_; }
   const Error& last_error() const { return last_error_; }
+  // A replica says that this chunk has been opened by somebody else since: it is not ours any more. True if it was dropped.
+  bool superseded(uint32_t index);
   // The session ended: what was not durable is lost.
   void lose(Error error);
   // The file is gone, and nobody has it open: what is left to write is for nobody.

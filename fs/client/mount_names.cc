@@ -216,13 +216,22 @@ Task<Result<AttributesView>> Mount::set_attributes(InodeId inode, Changes change
   op.atime_now = changes.atime_now;
   op.mtime_now = changes.mtime_now;
   op.clear_set_id = changes.clear_set_id;
-  TimePoint asked = world_.clock().now();
-  Result<MutationReply> reply = co_await master_.mutate(std::move(op));
-  if (!reply) co_return reply.error();
+  Semaphore::Permit no_commits;
   state = find(inode);
+  bool sets_mtime = changes.mtime || changes.mtime_now;
+  if (sets_mtime && state && state->writer) {
+    ++state->operations;
+    no_commits = co_await state->writer->pause_commits();
+    state->writer->mtime_is_set();
+    --state->operations;
+  }
+  TimePoint asked = world_.clock().now();
+  if (state) ++state->operations;
+  Result<MutationReply> reply = co_await master_.mutate(std::move(op));
+  if (state) --state->operations;
+  if (!reply) co_return reply.error();
   if (state && state->writer) {
     if (changes.size) state->writer->truncated(reply->attributes);
-    if (changes.mtime || changes.mtime_now) state->writer->set_mtime(reply->attributes.mtime);
   }
   if (state && state->reader && changes.size) state->reader->forget_layout();
   learn(reply->attributes, true);  // the kernel cuts its own pages

@@ -45,7 +45,7 @@ def an_archive_of_ten_thousand_files_unpacks_equal(cluster):
     os.makedirs(original)
     make_tree(original, 10_000)
     archive = os.path.join(cluster.folder, "tree.tar")
-    run(["tar", "cf", archive, "-C", cluster.folder, "original"])
+    run(["tar", "--format=posix", "-cf", archive, "-C", cluster.folder, "original"])
     run(["tar", "xf", archive, "-C", mnt], timeout=600)
     same_trees(original, os.path.join(mnt, "original"))
     second = cluster.mount("second")
