@@ -76,7 +76,7 @@ RpcClient::CallOptions ServerAgent::call_options() const {
 }
 
 void ServerAgent::note_failure(Master& master, const Error& error) {
-  if (tasks_.stop_requested()) return;
+  if (tasks_.stop_requested() || error.code == ErrorCode::kCancelled) return;
   if (error.code != master.last_error) {
     log_warning("agent.master_failed", "master={} error={}", to_string(master.client.address()),
                 quoted(error.message()));

@@ -40,7 +40,6 @@ Task<Result<ReplicaStatus>> ChunkCopier::copy(CopyChunkRequest order, TimePoint 
       running = std::make_shared<Run>(world_.executor(), order);
       running->trace_id = trace_id;
       runs_.emplace(order.chunk, running);
-      chunks_.copy_ordered(order.chunk);
       tasks_.spawn(run(running));
     } else if (order.version > running->order.version && !running->error) {
       running->error = Error(ErrorCode::kOldVersion, "a newer version has been ordered");

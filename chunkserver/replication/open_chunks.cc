@@ -84,7 +84,6 @@ void OpenChunks::fence(ChunkId chunk, uint64_t version) {
 
 void OpenChunks::copy_began(ChunkId chunk, uint64_t version, uint64_t sequence) {
   forget(chunk);
-  ordered_.erase(chunk);
   auto entry = std::make_shared<Entry>(world_.executor());
   entry->copying = true;
   entry->view.present = true;
@@ -96,9 +95,8 @@ void OpenChunks::copy_began(ChunkId chunk, uint64_t version, uint64_t sequence) 
 
 void OpenChunks::copy_ended(ChunkId chunk) {
   ++forgotten_;
-  ordered_.erase(chunk);
   auto found = entries_.find(chunk);
-  if (found != entries_.end()) drop(found);  // also without a copy that began: whoever waits for it looks again
+  if (found != entries_.end()) drop(found);
 }
 
 void OpenChunks::make_room() {

@@ -8,7 +8,6 @@
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <set>
 
 #include "chunkserver/replication/version_rule.h"
 #include "chunkserver/store/chunk_store.h"
@@ -52,9 +51,6 @@ class OpenChunks {
   // now. Remembered for the kFencesMax newest; a process that starts again has no such writes.
   void fence(ChunkId chunk, uint64_t version);
 
-  // A copy of this chunk has been ordered: writes of the version that it will have wait for its beginning.
-  void copy_ordered(ChunkId chunk) { ordered_.insert(chunk); }
-  bool copy_is_ordered(ChunkId chunk) const { return ordered_.contains(chunk); }
   // Writes of `version` after `sequence` now go to the copy.
   void copy_began(ChunkId chunk, uint64_t version, uint64_t sequence);
   void copy_ended(ChunkId chunk);
@@ -69,7 +65,6 @@ class OpenChunks {
   World& world_;
   ChunkStore& store_;
   std::map<ChunkId, EntryPtr> entries_;
-  std::set<ChunkId> ordered_;
   std::map<ChunkId, uint64_t> fences_;
   uint64_t forgotten_ = 0;  // times: an answer of the store from before says nothing
   bool stopping_ = false;

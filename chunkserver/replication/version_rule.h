@@ -32,7 +32,7 @@ enum class WriteVerdict : uint8_t {
   kDone,        // it has been taken: a repeated one
   kWait,        // those before it are missing; they may be on their way
   kOldVersion,  // the replica is newer, or sealed: the writer has been cut off
-  kNewVersion,  // the replica is older: it must be made equal first
+  kNewVersion,  // the replica is older: it must be raised or made equal first
 };
 // A chunk that is not here begins with sequence 1; what comes later waits for it.
 WriteVerdict judge_write(const ReplicaView& view, uint64_t version, uint64_t sequence);

@@ -86,7 +86,9 @@ Task<Result<ChunkWriteReply>> WritePath::write(ChunkWriteRequest request, Buffer
     tasks_.spawn(forward(std::move(onward), payload, deadline, trace_id, std::move(forwarded)));
   }
   ReplicaAddress next = last ? ReplicaAddress{} : request.chain.front();
-  ReplicaAck own = co_await store(std::move(request), std::move(payload), deadline);
+  TimePoint now = world_.clock().now();
+  TimePoint store_deadline = now + (deadline - now) * kStorePercent / 100;
+  ReplicaAck own = co_await store(std::move(request), std::move(payload), store_deadline);
   bool corrupt = own.error == static_cast<uint16_t>(ErrorCode::kCorrupt);
   ChunkWriteReply reply;
   reply.acks.push_back(std::move(own));
@@ -109,10 +111,12 @@ Task<void> WritePath::forward(ChunkWriteRequest request, Buffer payload, TimePoi
   ReplicaAddress next = request.chain.front();
   request.chain.erase(request.chain.begin());
   uint64_t chain = request.chain.size();
+  ChunkId chunk = request.chunk;
+  uint64_t version = request.version;
   auto give_up = [&](const Error& error) {
     forward_failures_.add();
-    log_warning("write.forward_failed", "chunk={} version={} server={} address={} error={}", request.chunk,
-                request.version, next.server, next.address, quoted(error.message()));
+    log_warning("write.forward_failed", "chunk={} version={} server={} address={} error={}", chunk, version,
+                next.server, next.address, quoted(error.message()));
     done.set(Acks{unreachable(next, error)});
   };
   Result<ChunkPeers::Client> client = peers_.client(next.address);
@@ -125,8 +129,7 @@ Task<void> WritePath::forward(ChunkWriteRequest request, Buffer payload, TimePoi
   forwarded_bytes_.add(static_cast<double>(payload.size()));
   Payload bytes;
   if (!payload.empty()) bytes.push_back(std::move(payload));
-  ChunkWriteRequest sent = request;
-  auto answer = co_await typed_call(**client, std::move(sent), options, std::move(bytes));
+  auto answer = co_await typed_call(**client, std::move(request), options, std::move(bytes));
   if (!answer) {
     give_up(answer.error());
     co_return;
@@ -151,8 +154,8 @@ Task<Result<WritePath::Admission>> WritePath::admit(ChunkId chunk, uint64_t vers
     Result<OpenChunks::EntryPtr> entry = co_await chunks_.find(chunk);
     if (!entry) co_return entry.error();
     Admission admission{judge_write((*entry)->view, version, sequence), *entry};
-    bool wait = admission.verdict == WriteVerdict::kWait ||
-                (admission.verdict == WriteVerdict::kNewVersion && chunks_.copy_is_ordered(chunk));
+    // Also for a version that is not here yet: the master's order that brings it may be on its way.
+    bool wait = admission.verdict == WriteVerdict::kWait || admission.verdict == WriteVerdict::kNewVersion;
     if (!wait) co_return admission;
     Result<void> changed = co_await chunks_.wait_changed(*entry, wait_until);
     if (changed.failed_with(ErrorCode::kTimeout)) co_return admission;

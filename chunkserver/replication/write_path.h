@@ -19,10 +19,12 @@
 
 namespace cairn {
 
-// How long a write waits for those before it: they may have come over another connection, or again after a failure.
+// How long a write waits for those before it, or for its version: they may come over another connection.
 inline constexpr Duration kPredecessorWait = std::chrono::milliseconds(500);
 // Of the time that is left, what the replica behind gets: the one before it must still be able to answer.
 inline constexpr int kForwardPercent = 75;
+// And what the own store gets: it may wait for memory, and whoever asked wants to hear of that in time.
+inline constexpr int kStorePercent = 90;
 
 // Who this replica is in an acknowledgement.
 struct ReplicaIdentity {

@@ -16,8 +16,13 @@ struct Program {
     tasks.spawn(run(this));
   }
   static Task<void> run(Program* self) { self->result = co_await self->server.start(); }
+  static Task<void> stop(Program* self) {
+    co_await self->server.stop();
+    self->stopped = true;
+  }
   ChunkServer server;
   std::optional<Result<void>> result;
+  bool stopped = false;
   TaskGroup tasks;
 };
 
@@ -87,6 +92,12 @@ bool ChunkCluster::wait_until_serving(size_t i) {
         return program && program->result && program->result->has_value() && program->server.reported_to() > 0;
       },
       30s);
+}
+
+bool ChunkCluster::stop_server(size_t i, Duration limit) {
+  Program* program = nodes_[i]->program<Program>();
+  nodes_[i]->spawn(Program::stop(program));
+  return sim_.run_until([&] { return program->stopped; }, limit);
 }
 
 ChunkServer& ChunkCluster::server(size_t i) {

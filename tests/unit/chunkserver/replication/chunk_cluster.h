@@ -31,6 +31,8 @@ class ChunkCluster {
   void restart_server(size_t i, Crash kind);
   // Runs until the server has an answer of the master.
   bool wait_until_serving(size_t i);
+  // SIGTERM: true if the server has stopped within the time.
+  bool stop_server(size_t i, Duration limit);
 
   Simulator& sim() { return sim_; }
   SimNode& node(size_t i) { return *nodes_[i]; }

@@ -72,37 +72,50 @@ TEST_F(ChunkCopierTest, StaleReplicaTakesWhatTheOtherHas) {
   EXPECT_EQ(acks[1].error, 0) << acks[1].context;
 }
 
-TEST_F(ChunkCopierTest, ChunkThatIsBeingWrittenIsJoined) {
+// The joiner is in the chain from the first write of the new version on, even before its copy has begun.
+class JoiningTest : public ChunkCopierTest {
+ protected:
+  void join_while_writing(std::string data, uint64_t sequence) {
+    ASSERT_TRUE(cluster_.raise(0, 1, 2));
+    std::vector<ChunkCluster::CallPtr<ChunkWriteRequest>> writes;
+    auto copy = cluster_.begin(1, cluster_.copy_order(0, 2), {}, 60s);
+    for (int i = 0; i < 60; ++i) {
+      uint32_t offset = static_cast<uint32_t>(cluster_.sim().random().below(11 * kMiB));
+      std::string piece = pattern(1 + cluster_.sim().random().below(100'000), 100 + i);
+      data.replace(offset, piece.size(), piece);
+      writes.push_back(cluster_.begin_write({0, 1}, ++sequence, offset, piece, 2));
+      cluster_.sim().run_for(1ms);
+    }
+    for (auto& call : writes) {
+      auto answer = cluster_.end(call);
+      ASSERT_TRUE(answer) << answer.error().message();
+      ASSERT_EQ(answer->reply.acks.size(), 2u);
+      for (const ReplicaAck& ack : answer->reply.acks)
+        EXPECT_EQ(ack.error, 0) << ack.context;
+    }
+    // A sync of the joiner waits for its copy: it must show both.
+    ReplicaAck synced = cluster_.sync(1, sequence, 1, 2);
+    EXPECT_EQ(synced.error, 0) << synced.context;
+    EXPECT_EQ(synced.synced_sequence, sequence);
+    auto copied = cluster_.end(copy);
+    ASSERT_TRUE(copied) << copied.error().message();
+    EXPECT_TRUE(cluster_.bytes(0, 0, 12 * kMiB, 2) == data);
+    EXPECT_TRUE(cluster_.bytes(1, 0, 12 * kMiB, 2) == data);
+    ASSERT_EQ(cluster_.sync(1, sequence, 1, 2).error, 0);
+    expect_after_power_cut(1, 0, data, 2);
+  }
+};
+
+TEST_F(JoiningTest, ServerWithoutTheChunkJoinsWhileItIsWritten) {
   std::string data = pattern(12 * kMiB, 1);
   uint64_t sequence = fill({0}, 0, 0, data);
-  ASSERT_TRUE(cluster_.raise(0, 1, 2));
-  // The joiner is in the chain from the first write of the new version on, even before its copy has begun.
-  std::vector<ChunkCluster::CallPtr<ChunkWriteRequest>> writes;
-  auto copy = cluster_.begin(1, cluster_.copy_order(0, 2), {}, 60s);
-  for (int i = 0; i < 60; ++i) {
-    uint32_t offset = static_cast<uint32_t>(cluster_.sim().random().below(11 * kMiB));
-    std::string piece = pattern(1 + cluster_.sim().random().below(100'000), 100 + i);
-    data.replace(offset, piece.size(), piece);
-    writes.push_back(cluster_.begin_write({0, 1}, ++sequence, offset, piece, 2));
-    cluster_.sim().run_for(1ms);
-  }
-  for (auto& call : writes) {
-    auto answer = cluster_.end(call);
-    ASSERT_TRUE(answer) << answer.error().message();
-    ASSERT_EQ(answer->reply.acks.size(), 2u);
-    for (const ReplicaAck& ack : answer->reply.acks)
-      EXPECT_EQ(ack.error, 0) << ack.context;
-  }
-  // A sync of the joiner waits for its copy: it must show both.
-  ReplicaAck synced = cluster_.sync(1, sequence, 1, 2);
-  EXPECT_EQ(synced.error, 0) << synced.context;
-  EXPECT_EQ(synced.synced_sequence, sequence);
-  auto copied = cluster_.end(copy);
-  ASSERT_TRUE(copied) << copied.error().message();
-  EXPECT_TRUE(cluster_.bytes(0, 0, 12 * kMiB, 2) == data);
-  EXPECT_TRUE(cluster_.bytes(1, 0, 12 * kMiB, 2) == data);
-  ASSERT_EQ(cluster_.sync(1, sequence, 1, 2).error, 0);
-  expect_after_power_cut(1, 0, data, 2);
+  join_while_writing(data, sequence);
+}
+
+TEST_F(JoiningTest, StaleReplicaJoinsWhileItIsWritten) {
+  std::string data = pattern(12 * kMiB, 1);
+  uint64_t sequence = fill({0, 1}, 0, 0, data);
+  join_while_writing(data, sequence);
 }
 
 TEST_F(ChunkCopierTest, DamagedSourceIsFoundAndWhatWasHereStays) {

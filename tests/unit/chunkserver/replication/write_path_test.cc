@@ -285,6 +285,26 @@ TEST_F(WritePathTest, SyncAnswersEachChunkForItself) {
   EXPECT_EQ(error_of(answer->reply.acks[3]), ErrorCode::kNewVersion);
 }
 
+TEST_F(WritePathTest, CleanStopLosesNothingThatWasTaken) {
+  std::string data = pattern(200'000, 5);
+  cluster_.write({0}, 1, 0, data);
+  ASSERT_TRUE(cluster_.stop_server(0, 5s));
+  cluster_.restart_server(0, Crash::kPower);
+  EXPECT_EQ(cluster_.bytes(0, 0, 200'000), data);
+  EXPECT_EQ(cluster_.sync(0, 1, 1).error, 0);
+}
+
+TEST_F(WritePathTest, StopEndsWhatWaits) {
+  ASSERT_EQ(cluster_.write({0, 1}, 1, 0, "x").size(), 2u);
+  cluster_.node(1).pause();
+  auto gap = cluster_.begin_write({0}, 9, 0, "x");
+  auto forwarded = cluster_.begin_write({0, 1}, 2, 0, "x");
+  auto copy = cluster_.begin(0, cluster_.copy_order(1, 1, false, ChunkId(5)), {}, 60s);
+  cluster_.sim().run_for(10ms);
+  EXPECT_FALSE(gap->answer || forwarded->answer || copy->answer);
+  EXPECT_TRUE(cluster_.stop_server(0, 3s));
+}
+
 // ---------------------------------------------------------------- versions
 
 TEST_F(WritePathTest, WriterOfALowerVersionIsCutOff) {
