@@ -258,6 +258,10 @@ Task<void> ChunkWriter::repair(uint64_t version, std::vector<ServerId> failed, s
   changed_.notify_all();
 }
 
+Task<void> ChunkWriter::refused_as_old(uint64_t version) {
+  co_await repair(version, {}, "a read was refused as old");
+}
+
 void ChunkWriter::accepted(uint64_t sequence) {
   auto found = retained_.find(sequence);
   if (found != retained_.end() && !found->second.accepted) {

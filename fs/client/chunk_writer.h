@@ -44,6 +44,9 @@ class ChunkWriter {
 
   // Capabilities run out in an hour: one that is old is made anew. For whoever uses grant().
   Task<void> renew_capability();
+  // A replica refused a read as older than it is: the master has raised the version meanwhile (a replica came back).
+  // Returns when the chain is known again, or could not be asked for.
+  Task<void> refused_as_old(uint64_t version);
 
   ChunkId chunk() const { return grant_.chunk; }
   uint64_t version() const { return grant_.version; }

@@ -13,6 +13,9 @@ namespace {
 constexpr uint32_t kLayoutChunks = 32;  // 2 GiB of a file in one answer
 constexpr int kRoundsMax = 4;           // over all replicas, with a fresh layout each
 constexpr Duration kRoundPause = std::chrono::milliseconds(100);
+constexpr int kRoundPauseDoublings = 3;
+// While a version is raised (a replica joins) the replicas are ahead of what the master says: that passes.
+constexpr Duration kRaiseWait = std::chrono::seconds(20);
 // A layout is used at least this long even when its lease gives nothing (somebody writes the file): replicas check the
 // version anyway.
 constexpr Duration kLayoutMin = std::chrono::milliseconds(200);
@@ -68,7 +71,8 @@ Task<Result<void>> FileReader::load_layout(uint32_t index) {
 Task<Result<FileReader::Place>> FileReader::find(uint32_t index, FileWriter* writer) {
   Place place;
   std::shared_ptr<ChunkWriter> open = writer ? writer->chunk(index) : nullptr;
-  if (open) {
+  // One that is broken was taken over by another session, or lost: the masters know what is there.
+  if (open && !open->broken()) {
     // What was written is on all replicas before it is read back.
     Result<void> accepted = co_await open->wait_accepted(world_.clock().now() + kChunkWriteDeadline);
     if (!accepted) co_return accepted.error();
@@ -98,7 +102,9 @@ Task<Result<FileReader::Place>> FileReader::find(uint32_t index, FileWriter* wri
 
 Task<Result<Payload>> FileReader::read_piece(uint32_t index, uint32_t offset, uint32_t size, FileWriter* writer) {
   Error last(ErrorCode::kIo);
-  for (int round = 0; round < kRoundsMax; ++round) {
+  TimePoint give_up = world_.clock().now() + kRaiseWait;
+  bool moved = false;
+  for (int round = 0; round < kRoundsMax || (moved && world_.clock().now() < give_up); ++round) {
     Result<Place> place = co_await find(index, writer);
     if (!place) co_return place.error();
     if (!place->chunk || offset >= place->limit) co_return Payload{Buffer::zeros(size)};
@@ -109,10 +115,12 @@ Task<Result<Payload>> FileReader::read_piece(uint32_t index, uint32_t offset, ui
     }
     forget_layout();
     if (writer && last.code == ErrorCode::kOldVersion && writer->superseded(index)) continue;
-    bool moved =
+    std::shared_ptr<ChunkWriter> open = writer ? writer->chunk(index) : nullptr;
+    if (last.code == ErrorCode::kOldVersion && open) co_await open->refused_as_old(place->version);
+    moved =
         last.code == ErrorCode::kOldVersion || last.code == ErrorCode::kNewVersion || last.code == ErrorCode::kNotFound;
     if (moved && round == 0) continue;  // the layout was old: the new one answers at once
-    TimePoint until = world_.clock().now() + kRoundPause * (1 << round);
+    TimePoint until = world_.clock().now() + kRoundPause * (1 << std::min(round, kRoundPauseDoublings));
     Promise<void> pause(world_.executor());
     Clock::TimerId timer = world_.clock().call_at(until, [&pause] { pause.set({}); });
     Result<void> slept = co_await pause.future();

@@ -288,7 +288,8 @@ Task<Result<void>> FileWriter::sync_as(SyncKind kind) {
   if (done && (seal || must_commit(kind))) done = co_await commit(seal);
   if (done && generation == generation_ && gathered_bytes_ == 0 && !must_commit(SyncKind::kData)) dirty_ = false;
   // The master's last word: the chunk, or the file, is somebody else's. Asking again would change nothing.
-  bool refused = done.failed_with(ErrorCode::kStale) || done.failed_with(ErrorCode::kOldVersion) || done.failed_with(ErrorCode::kConflict);
+  bool refused = done.failed_with(ErrorCode::kStale) || done.failed_with(ErrorCode::kOldVersion) ||
+                 done.failed_with(ErrorCode::kConflict);
   if (refused) {
     log_error("client.commit_refused", "inode={} error={}", inode_, quoted(done.error().message()));
     discard();
@@ -316,7 +317,8 @@ Task<Result<void>> FileWriter::sync_chunks(TimePoint until) {
 Task<Result<void>> FileWriter::commit(bool seal) {
   CommitOp op;
   op.inode = inode_;
-  op.size_at_least = size_;
+  // Only what was written since: meanwhile another mount may have made the file shorter.
+  if (size_ > base_.size) op.size_at_least = size_;
   op.mtime = mtime_;
   std::optional<FileTime> mtime = mtime_;
   for (auto& [index, chunk] : chunks_) {
@@ -332,7 +334,7 @@ Task<Result<void>> FileWriter::commit(bool seal) {
     item.length = writer.length();
     item.allocated_bytes =
         static_cast<uint32_t>((writer.length() + kBlockSizeBytes - 1) / kBlockSizeBytes * kBlockSizeBytes);
-    item.trimmed = writer.trimmed();
+    item.trimmed = writer.trimmed() && !chunk.committed_trim;  // once: a later cut sets a new limit
     item.seal = sealed;
     op.chunks.push_back(item);
   }
@@ -488,7 +490,11 @@ Task<void> FileWriter::stop_retired() {
 
 bool FileWriter::superseded(uint32_t index) {
   auto found = chunks_.find(index);
-  if (found == chunks_.end() || !found->second.writer->durable()) return false;
+  if (found == chunks_.end()) return false;
+  const OpenChunk& chunk = found->second;
+  bool committed =
+      chunk.committed_version == chunk.writer->version() && chunk.committed_length == chunk.writer->length();
+  if (!chunk.writer->durable() || !committed) return false;
   retire(index);
   return true;
 }

@@ -95,9 +95,8 @@ bool Mount::learn(const Attributes& attributes, bool ours) {
   state->attributes = attributes;
   if (attributes.data_change == state->pages_of) return false;
   state->pages_of = attributes.data_change;
-  if (ours) return false;
-  if (state->reader) state->reader->forget_layout();
-  return true;
+  if (state->reader) state->reader->forget_layout();  // own writes bring chunks too, and close lets go of their writers
+  return !ours;
 }
 
 Task<void> Mount::learn_and_forget_pages(Attributes attributes) {

@@ -150,18 +150,16 @@ uint64_t SharedLeases::open_files(SessionId session) const {
 }
 
 void SharedLeases::reclaim(SessionId session, const std::vector<InodeId>& inodes) {
-  auto known = open_by_.find(session);
-  if (known != open_by_.end()) {
-    std::set<InodeId> before = known->second;
-    for (InodeId inode : before)
-      close(session, inode);
-  }
   for (InodeId inode : inodes)
     open(session, inode);
 }
 
 bool SharedLeases::end_session(SessionId session) {
-  reclaim(session, {});
+  if (auto known = open_by_.find(session); known != open_by_.end()) {
+    std::set<InodeId> before = known->second;
+    for (InodeId inode : before)
+      close(session, inode);
+  }
   bool awaited = false;
   for (auto it = exclusive_.begin(); it != exclusive_.end();) {
     std::erase_if(it->second.waiters, [&](const Exclusive::Waiter& waiter) { return waiter.session == session; });

@@ -70,7 +70,8 @@ class SharedLeases {
   // All of them, ascending, without duplicates.
   std::vector<SessionId> holders(InodeId inode) const;
   uint64_t open_files(SessionId session) const;
-  // All inodes that the session holds open, said again after a change of leader: replaces what is known of it.
+  // All inodes that the session held open when it sent this, said again after a change of leader. Added to what is known
+  // of it: a file that it opened or created at this leader while the message was on its way is not in the list.
   void reclaim(SessionId session, const std::vector<InodeId>& inodes);
 
   // The session has ended: nothing of it is left. True if somebody waited for what it held.

@@ -162,7 +162,7 @@ TEST_F(Leases, OpenFilesAreKnownByInodeAndBySession) {
   EXPECT_EQ(table.open_files(kA), 1u);
   table.reclaim(kA, {kFile, InodeId{99}});
   EXPECT_THAT(table.holders(kFile), ElementsAre(kA, kB));
-  EXPECT_THAT(table.holders(kOther), IsEmpty());
+  EXPECT_THAT(table.holders(kOther), ElementsAre(kA));  // opened here, while the list was on its way
   EXPECT_THAT(table.holders(InodeId{99}), ElementsAre(kA));
 }
 
