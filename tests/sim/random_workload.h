@@ -1,0 +1,59 @@
+// RandomWorkload: one seed's run of a whole cluster in the simulated world: random file operations on one or two
+// mounts, random faults, and a model that everything read is compared with.
+//
+//   RunResult result = run_seed(7, {});
+//   if (!result.failure.empty()) ...
+//
+// One thread. The same seed and options give the same trace, event by event.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include "common/runtime/clock.h"
+
+namespace cairn {
+
+// Kinds of faults, as bits.
+enum Fault : uint32_t {
+  kKillServer = 1 << 0,   // SIGKILL of a chunkserver, restart
+  kKillMaster = 1 << 1,   // likewise the master
+  kKillMount = 1 << 2,    // a mount's process ends with what it had not synced; a new one comes
+  kPowerServer = 1 << 3,  // power cut of one chunkserver's machine
+  kPowerMaster = 1 << 4,  // of the master's
+  kPowerAll = 1 << 5,     // of everything at once
+  kPartition = 1 << 6,    // two nodes cannot reach one another for some seconds
+  kReset = 1 << 7,        // all connections between two nodes break
+  kPause = 1 << 8,        // SIGSTOP, some seconds later SIGCONT
+  kRough =
+      1 << 9,  // several faults at once and for longer: operations may fail with EIO, what was synced may not be lost
+};
+inline constexpr uint32_t kAllFaults = (1u << 10) - 1;
+uint32_t default_faults();
+// "kill-server,pause"; none if a name is not known.
+bool parse_faults(std::string_view text, uint32_t& faults);
+std::string fault_names(uint32_t faults);
+
+struct WorkloadOptions {
+  uint32_t operations = 60;  // of each worker; two workers a mount
+  uint32_t faults = default_faults();
+  std::function<void(std::string_view)> story;  // a line for each operation and fault
+  bool events = false;                          // and for each event of the simulator
+};
+
+struct RunResult {
+  std::string failure;  // empty: all is well
+  uint64_t trace_hash = 0;
+  uint64_t operations = 0;
+  uint64_t faults = 0;
+  uint64_t events = 0;
+  uint64_t errors = 0;  // operations that failed where they may
+  Duration simulated{};
+  Duration longest{};  // operation
+};
+
+RunResult run_seed(uint64_t seed, const WorkloadOptions& options);
+
+}  // namespace cairn

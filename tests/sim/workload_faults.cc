@@ -1,0 +1,133 @@
+// WorkloadRun: what goes wrong.
+#include <algorithm>
+
+#include "tests/sim/workload_run.h"
+
+namespace cairn {
+
+namespace {
+Crash power_cut(Random& random) {
+  return random.chance(1, 2) ? Crash::kPower : Crash::kPowerKeepsPart;
+}
+}  // namespace
+
+Duration WorkloadRun::some_time(Duration most) {
+  return Duration(static_cast<int64_t>(1 + random_->below(static_cast<uint64_t>(most.count()))));
+}
+
+void WorkloadRun::crash(SimNode& node, Crash kind) {
+  if (!node.running()) return;
+  node.crash(kind);
+  for (size_t mount = 0; mount < cluster_.mounts(); ++mount) {
+    if (&node == &cluster_.mount_node(mount)) abandon(mount);
+  }
+}
+
+void WorkloadRun::restart(SimNode& node) {
+  ill_.erase(&node);
+  if (node.paused()) node.resume();
+  if (node.running()) return;
+  if (&node == &cluster_.master()) cluster_.start_master();
+  for (size_t i = 0; i < cluster_.servers(); ++i) {
+    if (&node == &cluster_.server(i)) cluster_.start_server(i);
+  }
+  for (size_t i = 0; i < cluster_.mounts(); ++i) {
+    if (&node == &cluster_.mount_node(i)) cluster_.start_mount(i);
+  }
+}
+
+void WorkloadRun::restart_later(SimNode& node, Duration after) {
+  ill_.insert(&node);
+  TimePoint when = cluster_.simulator().now() + after;
+  calm_at_ = std::max(calm_at_, when);
+  later_.emplace(when, [this, &node] {
+    tell("back: " + node.name());
+    restart(node);
+  });
+}
+
+SimNode& WorkloadRun::any_node(bool with_mounts) {
+  size_t count = 1 + cluster_.servers() + (with_mounts ? cluster_.mounts() : 0);
+  size_t drawn = random_->below(count);
+  if (drawn == 0) return cluster_.master();
+  if (drawn <= cluster_.servers()) return cluster_.server(drawn - 1);
+  return cluster_.mount_node(drawn - 1 - cluster_.servers());
+}
+
+void WorkloadRun::cut_all_power() {
+  Crash kind = power_cut(*random_);
+  for (size_t i = 0; i < cluster_.mounts(); ++i)
+    crash(cluster_.mount_node(i), kind);
+  for (size_t i = 0; i < cluster_.servers(); ++i)
+    crash(cluster_.server(i), kind);
+  crash(cluster_.master(), kind);
+}
+
+void WorkloadRun::heal_all() {
+  later_.clear();
+  cluster_.simulator().unblock_all();
+  restart(cluster_.master());
+  for (size_t i = 0; i < cluster_.servers(); ++i)
+    restart(cluster_.server(i));
+  for (size_t i = 0; i < cluster_.mounts(); ++i)
+    restart(cluster_.mount_node(i));
+  ill_.clear();
+}
+
+void WorkloadRun::next_fault() {
+  // Without kRough one thing is broken at a time, and the world has some time to get over it.
+  TimePoint now = cluster_.simulator().now();
+  if (now < calm_at_ + (rough_ ? Duration::zero() : quiet_time_)) return;
+  quiet_time_ = 2s + some_time(4s);
+  uint32_t kind = 1u << random_->below(9);
+  if ((options_.faults & kind) == 0) return;
+  Duration most = rough_ ? Duration(12s) : Duration(5s);
+  SimNode* node = &cluster_.master();
+  if (kind == kKillServer || kind == kPowerServer) node = &cluster_.server(random_->below(cluster_.servers()));
+  if (kind == kKillMount) node = &cluster_.mount_node(random_->below(cluster_.mounts()));
+  if (kind == kPause) node = &any_node(false);
+  ++result_.faults;
+  if (kind == kPowerAll) {
+    tell("fault: power-all");
+    heal_all();
+    cut_all_power();
+    restart_later(cluster_.master(), some_time(2s));
+    for (size_t i = 0; i < cluster_.servers(); ++i)
+      restart_later(cluster_.server(i), some_time(2s));
+    for (size_t i = 0; i < cluster_.mounts(); ++i)
+      restart_later(cluster_.mount_node(i), some_time(2s));
+    return;
+  }
+  if (kind == kPartition || kind == kReset) {
+    SimNode& a = any_node(true);
+    SimNode& b = any_node(true);
+    if (&a == &b) return;
+    tell("fault: " + fault_names(kind) + " " + a.name() + " " + b.name());
+    if (kind == kReset) {
+      cluster_.simulator().reset_connections(a, b);
+      return;
+    }
+    if (random_->chance(1, 2)) {
+      cluster_.simulator().block(a, b);
+    } else {
+      cluster_.simulator().block_one_way(a, b);
+    }
+    TimePoint when = now + some_time(most);
+    calm_at_ = std::max(calm_at_, when);
+    later_.emplace(when, [this, &a, &b] {
+      tell("unblocked: " + a.name() + " " + b.name());
+      cluster_.simulator().unblock(a, b);
+    });
+    return;
+  }
+  if (!node->running() || node->paused() || ill_.contains(node)) return;
+  tell("fault: " + fault_names(kind) + " " + node->name());
+  if (kind == kPause) {
+    node->pause();
+  } else {
+    crash(*node, kind == kPowerServer || kind == kPowerMaster ? power_cut(*random_) : Crash::kProcess);
+  }
+  restart_later(*node, random_->chance(1, 3) ? some_time(100ms) : some_time(most));
+}
+
+}  // namespace cairn
