@@ -125,10 +125,10 @@ Task<int> live(RealWorld& world, ChunkServerSettings settings) {
     co_await server.stop();
     co_return complain(started.error());
   }
-  notify_ready();
   // Gone before `ended`: a fatal error leaves it waiting for a signal that may never come.
   TaskGroup signals(world.executor(), world.clock());
   signals.spawn(wait_for_signal(world, ended));
+  notify_ready();  // whoever hears it may send a signal at once
   Result<int> reason = co_await ended.future();
   log_info("server.stopping", "reason={}", reason ? std::string("signal") : cairn::quoted(reason.error().message()));
   co_await server.stop();

@@ -50,6 +50,13 @@ std::string escaped(std::string_view text) {
   log_at(level <= FUSE_LOG_ERR ? LogLevel::kError : LogLevel::kInfo, "fuse.libfuse", "message={}", quoted(text));
 }
 
+// The unmount frees libfuse's copy of the mount point. It touches the mount itself only while its connection lives: when
+// mount() fails half-way.
+void end_session(fuse_session* session) {
+  fuse_session_unmount(session);
+  fuse_session_destroy(session);
+}
+
 }  // namespace
 
 std::vector<std::string> FuseSession::arguments(const MountOptions& options) {
@@ -73,7 +80,7 @@ FuseSession::FuseSession(RealWorld& world, FileSystem& file_system, const MountO
       options_(options),
       channel_(options.kernel),
       context_{.channel = &channel_, .ops = &ops_},
-      session_(nullptr, fuse_session_destroy),
+      session_(nullptr, end_session),
       notifier_(world, channel_, inodes_, [this] { give_up(); }),
       ops_(world, file_system, channel_, notifier_, inodes_, options.max_background),
       agreed_(world.executor()),
