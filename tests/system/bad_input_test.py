@@ -3,10 +3,14 @@
 import errno
 import os
 import random
+import signal
 import socket
+import struct
+import subprocess
 import time
 
-from local_cluster import BIN, CAIRN, main, run
+import other_version
+from local_cluster import BIN, CAIRN, main, run, wait_for
 
 MASTER = os.path.join(BIN, "cairn-master")
 CHUNKSERVER = os.path.join(BIN, "cairn-chunkserver")
@@ -143,6 +147,68 @@ def servers_of_another_cluster_are_refused(cluster):
         other.clean()
 
 
+def other_protocols():
+    """What a server of another protocol says to a hello: its own hello (the client has to see it), or that it refuses."""
+    text = b"other-version 9.9 speaks protocol 7 to 9, cairn speaks 1 to 1"
+    refusal = struct.pack("<H", 105) + bytes([len(text)]) + text  # error code `protocol`
+    yield other_version.frame(other_version.HELLO, other_version.hello(7, 9)), ["protocol", "1 to 1", "7 to 9"]
+    yield other_version.frame(other_version.ERROR, refusal) + other_version.frame(other_version.GOODBYE, refusal), ["protocol", "7 to 9"]
+    yield other_version.frame(other_version.HELLO, other_version.hello(1, 1), frame_version=2), ["frame version 2", "ours is 1"]
+
+
+def a_master_of_another_protocol_is_refused_with_both_versions(cluster):
+    mnt = os.path.join(cluster.folder, "mnt")
+    os.makedirs(mnt)
+    for answer, words in other_protocols():
+        with other_version.server(answer) as address:
+            begin = time.monotonic()
+            refused([CAIRN, "mount", address, mnt], 1, address, *words)
+            assert time.monotonic() - begin < 10, "mounting"
+            refused([CAIRN, "status", "--master", address], 4, address, *words)
+            assert not os.path.ismount(mnt)
+
+
+def a_chunkserver_names_the_versions_of_a_master_of_another_protocol(cluster):
+    """It goes on asking: the master may be about to be replaced. It ends at once when it is told to."""
+    for i, (answer, words) in enumerate(other_protocols()):
+        log = os.path.join(cluster.folder, f"chunkserver-{i}.log")
+
+        def told(log=log, words=words):
+            with open(log) as f:
+                text = f.read()
+            return all(word in text for word in words)
+
+        with other_version.server(answer) as address, open(log, "w") as out:
+            server = subprocess.Popen([CHUNKSERVER, "--set", f"store.directories={cluster.folder}/chunks-{i}", "--set",
+                                       f"chunkserver.masters={address}", "--set", "chunkserver.listen=127.0.0.1:0"],
+                                      stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)
+            try:
+                wait_for(f"{words} in the chunkserver's log", told, 10)
+                server.send_signal(signal.SIGTERM)
+                assert server.wait(10) == 0, f"status {server.returncode}"
+            finally:
+                server.kill()
+                server.wait()
+
+
+def clients_of_another_protocol_are_refused_with_both_versions(cluster):
+    cluster.up()
+    for name, program in cluster.programs().items():
+        answers = other_version.ask(program["address"], other_version.frame(other_version.HELLO, other_version.hello(7, 9)))
+        assert [kind for kind, _ in answers] == [other_version.ERROR, other_version.GOODBYE], f"{name}: {answers}"
+        for _, message in answers:
+            text = other_version.error_text(message)
+            assert "speaks protocol 1 to 1" in text and "other-version 9.9 speaks 7 to 9" in text, f"{name}: {text}"
+        # Who also speaks ours is welcome.
+        host, port = program["address"].rsplit(":", 1)
+        with socket.create_connection((host, int(port)), timeout=10) as s:
+            s.sendall(other_version.frame(other_version.HELLO, other_version.hello(1, 9)))
+            assert other_version.read_frame(s)[0] == other_version.HELLO, name
+    assert all(p["running"] for p in cluster.programs().values())
+
+
 if __name__ == "__main__":
     main([wrong_configuration_is_refused, a_folder_or_port_in_use_is_named, mounting_without_a_master_ends_within_ten_seconds,
-          garbage_on_the_ports_harms_nobody, names_and_paths, unlinked_files_live_while_they_are_open, servers_of_another_cluster_are_refused])
+          garbage_on_the_ports_harms_nobody, names_and_paths, unlinked_files_live_while_they_are_open, servers_of_another_cluster_are_refused,
+          a_master_of_another_protocol_is_refused_with_both_versions, a_chunkserver_names_the_versions_of_a_master_of_another_protocol,
+          clients_of_another_protocol_are_refused_with_both_versions])
