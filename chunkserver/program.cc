@@ -1,13 +1,8 @@
 #include "chunkserver/program.h"
 
 #include <csignal>
-#include <cstddef>
 #include <cstdio>
-#include <cstdlib>
-#include <cstring>
 #include <string>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 #include <utility>
 #include <vector>
@@ -19,6 +14,7 @@
 #include "common/base/log.h"
 #include "common/base/version.h"
 #include "common/runtime/future.h"
+#include "common/runtime/notify_ready.h"
 #include "common/runtime/real_world.h"
 #include "common/runtime/task_group.h"
 
@@ -83,22 +79,6 @@ LogLevel level_of(const std::string& name) {
   if (name == "warning") return LogLevel::kWarning;
   if (name == "error") return LogLevel::kError;
   return LogLevel::kInfo;
-}
-
-// sd_notify(3), without its library: whoever started us may wait for this.
-void notify_ready() {
-  const char* path = std::getenv("NOTIFY_SOCKET");
-  sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
-  if (path == nullptr || path[0] == '\0' || std::strlen(path) >= sizeof address.sun_path) return;
-  std::memcpy(address.sun_path, path, std::strlen(path));
-  if (path[0] == '@') address.sun_path[0] = '\0';
-  int fd = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) return;
-  std::string_view text = "READY=1";
-  socklen_t size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + std::strlen(path));
-  ssize_t sent = ::sendto(fd, text.data(), text.size(), MSG_NOSIGNAL, reinterpret_cast<sockaddr*>(&address), size);
-  if (sent < 0) log_warning("server.notify_failed", "socket={}", cairn::quoted(path));
-  ::close(fd);
 }
 
 int complain(const Error& error) {

@@ -14,6 +14,7 @@
 #include "fs/cli/exit_status.h"
 #include "fs/cli/masters.h"
 #include "fs/cli/mount_tools.h"
+#include "fs/cli/mount_words.h"
 #include "fs/cli/output.h"
 #include "fs/fuse/kernel_mount.h"
 #include "fs/fuse/mount_registry.h"
@@ -27,6 +28,8 @@ struct MountArguments {
   std::string masters, mountpoint;
   std::vector<std::string> options;
   bool foreground = false;
+  bool sloppy = false;
+  bool fake = false;
   std::string log_file, log_level = "info";
 };
 
@@ -40,33 +43,6 @@ LogLevel level_of(const std::string& name) {
   if (name == "warning") return LogLevel::kWarning;
   if (name == "error") return LogLevel::kError;
   return LogLevel::kInfo;
-}
-
-// mount(8)'s words. What Cairn knows is taken out; the kernel's and libfuse's go on to them; what mount(8) means for
-// itself is dropped.
-Result<void> take_option(MountOptions& mount, const std::string& option) {
-  if (option.empty() || option == "rw" || option == "defaults" || option == "auto" || option == "noauto" ||
-      option == "user" || option == "users" || option == "_netdev" || option == "nofail" || option == "suid" ||
-      option == "dev" || option == "exec" || option == "relatime" || option.starts_with("x-")) {
-    return {};
-  }
-  if (option == "ro")
-    mount.client.read_only = true;
-  else if (option == "nosuid")
-    mount.no_suid = true;
-  else if (option == "nodev")
-    mount.no_dev = true;
-  else if (option == "noexec")
-    mount.no_exec = true;
-  else if (option == "noatime")
-    mount.no_atime = true;
-  else if (option == "allow_other")
-    mount.allow_other = true;
-  else if (option == "no_allow_other")
-    mount.allow_other = false;
-  else
-    return Error(ErrorCode::kInvalid, "unknown mount option '" + option + "'");
-  return {};
 }
 
 int mount(const MountArguments& arguments) {
@@ -87,14 +63,14 @@ int mount(const MountArguments& arguments) {
   for (const std::string& list : arguments.options) {
     std::istringstream in(list);
     for (std::string option; std::getline(in, option, ',');) {
-      Result<void> taken = take_option(options, option);
-      if (!taken) {
+      Result<void> taken = take_mount_option(options, option);
+      if (!taken && !arguments.sloppy) {
         complain("mount", taken.error());
         return kExitUsage;
       }
     }
   }
-  return run_mount(std::move(options));
+  return arguments.fake ? kExitOk : run_mount(std::move(options));
 }
 
 Task<int> sync_mount(RealWorld& world, MountRecord record, bool& done) {
@@ -171,6 +147,8 @@ void add_mount_commands(CLI::App& app, Action& action) {
   command->add_option("-o", arguments->options, "Mount options: ro, nosuid, nodev, noexec, noatime, allow_other")
       ->take_all();
   command->add_flag("-f,--foreground", arguments->foreground, "Stay in the foreground");
+  command->add_flag("--sloppy", arguments->sloppy, "Ignore unknown mount options (mount(8)'s -s)");
+  command->add_flag("--fake", arguments->fake, "Check the arguments and mount nothing (mount(8)'s -f)");
   command->add_option("--log-file", arguments->log_file, "Where lines go (default: beside the mount's run file)");
   command->add_option("--log-level", arguments->log_level, "debug, info, warning or error")
       ->check(CLI::IsMember({"debug", "info", "warning", "error"}));

@@ -7,23 +7,7 @@
 #include "common/base/version.h"
 #include "fs/cli/commands.h"
 #include "fs/cli/exit_status.h"
-
-namespace {
-
-// mount(8) calls: mount.cairn SOURCE DIR [-sfnv] [-o OPTIONS].
-std::vector<std::string> arguments_of(int argc, char** argv) {
-  std::vector<std::string> out(argv + 1, argv + argc);
-  std::string_view name = argv[0];
-  if (name.substr(name.rfind('/') + 1) != "mount.cairn") return out;
-  std::vector<std::string> mount = {"mount"};
-  for (const std::string& argument : out) {
-    if (argument == "-s" || argument == "-n" || argument == "-v") continue;
-    mount.push_back(argument);
-  }
-  return mount;
-}
-
-}  // namespace
+#include "fs/cli/mount_words.h"
 
 int main(int argc, char** argv) {
   CLI::App app("Cairn: a distributed filesystem. Start with `cairn local up`.", "cairn");
@@ -36,12 +20,17 @@ int main(int argc, char** argv) {
   cairn::add_info_command(app, action);
   cairn::add_goal_commands(app, action);
   cairn::add_completion_command(app, action);
-  std::vector<std::string> arguments = arguments_of(argc, argv);
+  std::vector<std::string> arguments(argv + 1, argv + argc);
+  std::string_view name = argv[0];
+  bool helper = name.substr(name.rfind('/') + 1) == "mount.cairn";
+  if (helper) arguments = cairn::mount_helper_arguments(arguments);
   std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());  // as CLI11 takes a vector
+  int status = cairn::kExitUsage;
   try {
     app.parse(reversed);
+    if (action) status = action();
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? cairn::kExitOk : cairn::kExitUsage;
+    status = app.exit(error) == 0 ? cairn::kExitOk : cairn::kExitUsage;
   }
-  return action ? action() : cairn::kExitUsage;
+  return helper ? cairn::mount_helper_status(status) : status;
 }

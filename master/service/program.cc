@@ -12,7 +12,10 @@
 #include "common/base/config.h"
 #include "common/base/log.h"
 #include "common/base/version.h"
+#include "common/runtime/future.h"
+#include "common/runtime/notify_ready.h"
 #include "common/runtime/real_world.h"
+#include "common/runtime/task_group.h"
 #include "master/service/master_server.h"
 
 namespace cairn {
@@ -107,18 +110,28 @@ void apply(Settings& s) {
   std::_Exit(1);
 }
 
+Task<void> wait_for_signal(RealWorld& world, Promise<int>& ended) {
+  int signal = SIGHUP;
+  while (signal == SIGHUP) {
+    signal = co_await world.next_signal();
+    if (signal == SIGHUP) reopen_log();
+  }
+  ended.set(signal);
+}
+
 Task<int> live(RealWorld& world, MasterSettings settings) {
   Result<std::unique_ptr<MasterServer>> server = co_await MasterServer::start(world, std::move(settings));
   if (!server) {
     std::fprintf(stderr, "cairn-master: %s\n", server.error().message().c_str());
     co_return 1;
   }
-  for (;;) {
-    int signal = co_await world.next_signal();
-    if (signal != SIGHUP) break;
-    reopen_log();
-  }
-  log_info("master.stopping", "");
+  Promise<int> ended(world.executor());
+  // Gone before `ended`, which it completes.
+  TaskGroup signals(world.executor(), world.clock());
+  signals.spawn(wait_for_signal(world, ended));
+  notify_ready();  // whoever hears it may send a signal at once
+  Result<int> signal = co_await ended.future();
+  log_info("master.stopping", "signal={}", signal.value_or(0));
   co_await (*server)->stop();
   log_info("master.stopped", "");
   co_return 0;

@@ -1,0 +1,79 @@
+#include "fs/cli/mount_words.h"
+
+#include <algorithm>
+#include <array>
+
+#include "fs/cli/exit_status.h"
+
+namespace cairn {
+
+namespace {
+
+// mount(8), "filesystem-independent mount options": for mount(8) itself, or true of a Cairn mount whatever is said.
+// Names are always durable when a change returns, so dirsync is true; atime never moves. Not here, and so refused:
+// sync, mand, remount, nosymfollow, which would promise something that is not done.
+constexpr std::array kWithoutEffect = {
+    "defaults", "rw",         "auto",          "noauto",   "_netdev",  "nofail",     "nouser",
+    "async",    "dirsync",    "atime",         "diratime", "relatime", "norelatime", "nodiratime",
+    "lazytime", "nolazytime", "nostrictatime", "silent",   "loud",     "nomand",     "noiversion",
+};
+
+bool is_without_effect(std::string_view option) {
+  return option.empty() || option.starts_with("x-") || option.starts_with("X-") || option.starts_with("comment=") ||
+         std::ranges::find(kWithoutEffect, option) != kWithoutEffect.end();
+}
+
+}  // namespace
+
+Result<void> take_mount_option(MountOptions& mount, std::string_view option) {
+  if (option == "rw") {
+    mount.client.read_only = false;
+  } else if (option == "ro") {
+    mount.client.read_only = true;
+  } else if (option == "nosuid" || option == "suid") {
+    mount.no_suid = option == "nosuid";
+  } else if (option == "nodev" || option == "dev") {
+    mount.no_dev = option == "nodev";
+  } else if (option == "noexec" || option == "exec") {
+    mount.no_exec = option == "noexec";
+  } else if (option == "user" || option == "users") {
+    mount.no_suid = mount.no_dev = mount.no_exec = true;  // mount(8): implied, unless a later word says otherwise
+  } else if (option == "owner" || option == "group") {
+    mount.no_suid = mount.no_dev = true;
+  } else if (option == "noatime") {
+    mount.no_atime = true;
+  } else if (option == "allow_other" || option == "no_allow_other") {
+    mount.allow_other = option == "allow_other";
+  } else if (!is_without_effect(option)) {
+    return Error(ErrorCode::kInvalid, "unknown mount option '" + std::string(option) + "'");
+  }
+  return {};
+}
+
+std::vector<std::string> mount_helper_arguments(const std::vector<std::string>& arguments) {
+  std::vector<std::string> out = {"mount"};
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    const std::string& argument = arguments[i];
+    bool flags =
+        argument.size() > 1 && argument[0] == '-' && argument.find_first_not_of("sfnv", 1) == std::string::npos;
+    if (argument == "-o" && i + 1 < arguments.size()) {
+      out.push_back(argument);
+      out.push_back(arguments[++i]);  // not a flag, whatever it looks like
+    } else if (flags) {
+      if (argument.find('s') != std::string::npos) out.emplace_back("--sloppy");
+      if (argument.find('f') != std::string::npos) out.emplace_back("--fake");
+    } else {
+      out.push_back(argument);
+    }
+  }
+  return out;
+}
+
+int mount_helper_status(int status) {
+  constexpr int kIncorrectInvocation = 1;  // mount(8), "exit status"
+  constexpr int kMountFailure = 32;
+  if (status == kExitOk) return 0;
+  return status == kExitUsage ? kIncorrectInvocation : kMountFailure;
+}
+
+}  // namespace cairn
