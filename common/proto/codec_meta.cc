@@ -20,6 +20,7 @@ static void write(wire::EntryReply::Builder out, const EntryReply& in) {
   if (in.parent != Attributes()) write(out.initParent(), in.parent);
   write(out.initLease(), in.lease);
   out.setSymlinkTarget(wire_of(in.symlink_target));
+  if (in.parent_lease != Lease()) write(out.initParentLease(), in.parent_lease);
 }
 
 static void read(wire::EntryReply::Reader in, EntryReply& out) {
@@ -27,6 +28,7 @@ static void read(wire::EntryReply::Reader in, EntryReply& out) {
   read(in.getParent(), out.parent);
   read(in.getLease(), out.lease);
   read(in.getSymlinkTarget(), out.symlink_target);
+  read(in.getParentLease(), out.parent_lease);
 }
 
 static void write(wire::GetAttributesRequest::Builder out, const GetAttributesRequest& in) {

@@ -299,6 +299,7 @@ static void write(wire::MutationReply::Builder out, const MutationReply& in) {
   if (in.replaced != Attributes()) write(out.initReplaced(), in.replaced);
   write(out.initGrants(count(in.grants)), in.grants);
   write(out.initLease(), in.lease);
+  if (in.parent_lease != Lease()) write(out.initParentLease(), in.parent_lease);
 }
 
 static void read(wire::MutationReply::Reader in, MutationReply& out) {
@@ -308,6 +309,7 @@ static void read(wire::MutationReply::Reader in, MutationReply& out) {
   read(in.getReplaced(), out.replaced);
   read(in.getGrants(), out.grants);
   read(in.getLease(), out.lease);
+  read(in.getParentLease(), out.parent_lease);
 }
 
 CAIRN_MUTATION_MESSAGES(CAIRN_DEFINE_CODEC)

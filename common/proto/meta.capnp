@@ -164,6 +164,7 @@ struct MutationReply {
   replaced @3 :Types.Attributes;    # of rename: what was replaced or exchanged
   grants @4 :List(Types.ChunkGrant);      # of GrantChunksOp
   lease @5 :Types.Lease;            # on attributes, and after a create on the name
+  parentLease @6 :Types.Lease;      # on parent, and on newParent
 }
 
 # ---------------------------------------------------------------- reads
@@ -179,6 +180,7 @@ struct EntryReply {
   parent @1 :Types.Attributes;
   lease @2 :Types.Lease;            # on the name and the attributes
   symlinkTarget @3 :Data;           # of symlinks; else empty
+  parentLease @4 :Types.Lease;      # on parent
 }
 
 struct GetAttributesRequest {

@@ -161,6 +161,7 @@ struct MutationReply {
   Attributes replaced;                // rename: what was replaced (or exchanged), if anything
   std::vector<ChunkGrant> grants;     // GrantChunksOp
   Lease lease;                        // on `attributes`, and on the name for CreateOp
+  Lease parent_lease;                 // on `parent` and `new_parent`: their attributes and the absence of names
 
   bool operator==(const MutationReply&) const = default;
 };
@@ -181,6 +182,7 @@ struct EntryReply {
   Attributes parent;
   Lease lease;                 // of the name and of the attributes
   std::string symlink_target;  // if it is one
+  Lease parent_lease;          // of `parent`
 };
 struct GetAttributesRequest { SessionId session; InodeId inode; };
 // The session holds the inode open until it says otherwise (CloseRequest, or its end). The answer is fresh.

@@ -45,6 +45,7 @@ Mount::Mount(World& world, ClientOptions options)
                   [this](const Attributes& attributes, bool ours) {
                     if (learn(attributes, ours) && caches_) tasks_.spawn(caches_->forget_pages(attributes.inode));
                   }},
+      names_(options_.cache_entries),
       tasks_(world.executor(), world.clock()) {}
 
 Mount::~Mount() = default;
@@ -90,6 +91,7 @@ FileWriter& Mount::writer_of(Inode& inode) {
 }
 
 bool Mount::learn(const Attributes& attributes, bool ours) {
+  names_.heard(attributes, {});
   Inode* state = find(attributes.inode);
   if (!state || attributes.change < state->attributes.change) return false;
   state->attributes = attributes;
@@ -181,6 +183,7 @@ Task<void> Mount::drop_idle() {
 }
 
 void Mount::session_lost() {
+  names_.clear();
   grants_.forget_all();
   for (auto& [id, inode] : inodes_) {
     if (inode->writer) inode->writer->lose(Error(ErrorCode::kIo, "the session with the master has ended"));

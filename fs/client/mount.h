@@ -1,5 +1,5 @@
-// Mount: the FileSystem of one mount over masters and chunkservers. Names and attributes are asked of the master (the
-// kernel keeps what a lease covers); file data goes through a FileWriter and a FileReader for each inode in use.
+// Mount: the FileSystem of one mount over masters and chunkservers. Names and attributes are asked of the master, and
+// kept for as long as a lease covers them (here in a NameCache, and by the kernel); file data goes through a FileWriter and a FileReader for each inode in use.
 #pragma once
 
 #include <map>
@@ -12,6 +12,7 @@
 #include "fs/client/file_writer.h"
 #include "fs/client/grant_pool.h"
 #include "fs/client/master_link.h"
+#include "fs/client/name_cache.h"
 #include "fs/client/server_pool.h"
 
 namespace cairn {
@@ -89,6 +90,14 @@ class Mount final : public FileSystem {
   // Takes newer attributes in; true if the content moved by somebody else, so that the kernel's pages are old.
   bool learn(const Attributes& attributes, bool ours);
   Task<void> learn_and_forget_pages(Attributes attributes);
+  // A name that a change adds or takes away.
+  struct NameChange {
+    InodeId directory;
+    std::string name;
+    bool there = false;  // afterwards
+  };
+  // A change of names at the master; the cache learns what became of them, and what the answer says.
+  Task<Result<MutationReply>> mutate(MetaOp op, std::vector<NameChange> names);
   Attributes seen_here(Attributes attributes) const;  // with what this mount has written
   Duration left_of(TimePoint asked, const Lease& lease) const;
   Entry entry_of(const Attributes& attributes, TimePoint asked, const Lease& lease) const;
@@ -114,6 +123,7 @@ class Mount final : public FileSystem {
   Semaphore memory_;
   WriterShared shared_;
   KernelCaches* caches_ = nullptr;
+  NameCache names_;
   std::unordered_map<InodeId, std::unique_ptr<Inode>> inodes_;
   std::unordered_map<HandleId, Handle> handles_;
   HandleId next_handle_ = 1;

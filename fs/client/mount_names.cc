@@ -1,4 +1,5 @@
 // Mount: names and attributes, each a question to the master.
+#include <algorithm>
 #include <utility>
 
 #include "common/base/log.h"
@@ -26,13 +27,48 @@ Entry Mount::entry_of(const Attributes& attributes, TimePoint asked, const Lease
   return Entry{.attributes = seen_here(attributes), .valid_for = left_of(asked, lease)};
 }
 
+Task<Result<MutationReply>> Mount::mutate(MetaOp op, std::vector<NameChange> names) {
+  TimePoint asked = world_.clock().now();
+  Result<MutationReply> reply = co_await master_.mutate(std::move(op));
+  if (!reply) {
+    // It may have happened all the same.
+    for (const NameChange& change : names)
+      names_.forget(change.directory);
+    co_return reply;
+  }
+  auto changes_in = [&](InodeId directory) {
+    return static_cast<uint64_t>(std::ranges::count(names, directory, &NameChange::directory));
+  };
+  TimePoint until = MasterLink::lease_end(asked, reply->parent_lease);
+  bool two = reply->new_parent.inode && reply->new_parent.inode != reply->parent.inode;
+  names_.changed(reply->parent, changes_in(reply->parent.inode));
+  if (two) names_.changed(reply->new_parent, changes_in(reply->new_parent.inode));
+  for (const NameChange& change : names) {
+    if (change.there) {
+      names_.added(change.directory, change.name);
+    } else {
+      names_.removed(change.directory, change.name);
+    }
+  }
+  names_.heard(reply->parent, until);
+  if (two) names_.heard(reply->new_parent, until);
+  names_.heard(reply->attributes, MasterLink::lease_end(asked, reply->lease));
+  if (reply->replaced.inode) names_.heard(reply->replaced, {});
+  co_return reply;
+}
+
 Task<Result<Entry>> Mount::lookup(InodeId parent, std::string name) {
   TimePoint asked = world_.clock().now();
+  if (std::optional<TimePoint> until = names_.absent_until(parent, name, asked)) {
+    co_return Entry{.attributes = {}, .valid_for = *until - asked};
+  }
   LookupRequest request;
   request.parent = parent;
   request.name = std::move(name);
   auto reply = co_await master_.ask(std::move(request));
   if (!reply) co_return reply.error();
+  names_.heard(reply->parent, MasterLink::lease_end(asked, reply->parent_lease));
+  if (reply->attributes.inode) names_.heard(reply->attributes, MasterLink::lease_end(asked, reply->lease));
   co_await learn_and_forget_pages(reply->attributes);
   co_return entry_of(reply->attributes, asked, reply->lease);
 }
@@ -42,8 +78,11 @@ Task<Result<Entry>> Mount::create_any(CreateOp op) {
   if (!allowed) co_return allowed.error();
   TimePoint asked = world_.clock().now();
   bool open = op.open;
-  Result<MutationReply> reply = co_await master_.mutate(std::move(op));
+  bool directory = op.type == FileType::kDirectory;
+  std::vector<NameChange> names{{op.parent, op.name, true}};
+  Result<MutationReply> reply = co_await mutate(std::move(op), std::move(names));
   if (!reply) co_return reply.error();
+  if (directory) names_.made_directory(reply->attributes);
   if (open) {
     Inode& inode = inode_state(reply->attributes);
     writer_of(inode).created(MasterLink::lease_end(asked, reply->lease));
@@ -100,7 +139,8 @@ Task<Result<Entry>> Mount::link(InodeId inode, InodeId new_parent, std::string n
   Result<void> allowed = writable();
   if (!allowed) co_return allowed.error();
   TimePoint asked = world_.clock().now();
-  Result<MutationReply> reply = co_await master_.mutate(LinkOp{inode, new_parent, std::move(new_name)});
+  std::vector<NameChange> names{{new_parent, new_name, true}};
+  Result<MutationReply> reply = co_await mutate(LinkOp{inode, new_parent, std::move(new_name)}, std::move(names));
   if (!reply) co_return reply.error();
   learn(reply->attributes, false);
   co_return entry_of(reply->attributes, asked, reply->lease);
@@ -117,7 +157,8 @@ void Mount::removed(const Attributes& attributes) {
 Task<Result<void>> Mount::unlink(InodeId parent, std::string name) {
   Result<void> allowed = writable();
   if (!allowed) co_return allowed;
-  Result<MutationReply> reply = co_await master_.mutate(UnlinkOp{parent, std::move(name), {}});
+  std::vector<NameChange> names{{parent, name, false}};
+  Result<MutationReply> reply = co_await mutate(UnlinkOp{parent, std::move(name), {}}, std::move(names));
   if (!reply) co_return reply.error();
   removed(reply->attributes);
   co_return Result<void>();
@@ -126,7 +167,8 @@ Task<Result<void>> Mount::unlink(InodeId parent, std::string name) {
 Task<Result<void>> Mount::remove_directory(InodeId parent, std::string name) {
   Result<void> allowed = writable();
   if (!allowed) co_return allowed;
-  Result<MutationReply> reply = co_await master_.mutate(RmdirOp{parent, std::move(name)});
+  std::vector<NameChange> names{{parent, name, false}};
+  Result<MutationReply> reply = co_await mutate(RmdirOp{parent, std::move(name)}, std::move(names));
   if (!reply) co_return reply.error();
   co_return Result<void>();
 }
@@ -146,7 +188,8 @@ Task<Result<void>> Mount::rename(InodeId parent, std::string name, InodeId new_p
   op.no_replace = (flags & kRenameNoReplace) != 0;
   op.exchange = (flags & kRenameExchange) != 0;
   bool exchange = op.exchange;
-  Result<MutationReply> reply = co_await master_.mutate(std::move(op));
+  std::vector<NameChange> names{{parent, op.name, exchange}, {new_parent, op.new_name, true}};
+  Result<MutationReply> reply = co_await mutate(std::move(op), std::move(names));
   if (!reply) co_return reply.error();
   if (reply->replaced.inode && !exchange) removed(reply->replaced);
   co_return Result<void>();
@@ -185,10 +228,17 @@ Task<Result<FileSystem::Listing>> Mount::read_directory(InodeId directory, uint6
 
 Task<Result<AttributesView>> Mount::get_attributes(InodeId inode) {
   TimePoint asked = world_.clock().now();
+  if (std::optional<NameCache::Known> known = names_.attributes(inode, asked)) {
+    co_return AttributesView{.attributes = seen_here(known->attributes), .valid_for = known->until - asked};
+  }
   GetAttributesRequest request;
   request.inode = inode;
   auto reply = co_await master_.ask(request);
-  if (!reply) co_return reply.error();
+  if (!reply) {
+    names_.forget(inode);
+    co_return reply.error();
+  }
+  names_.heard(reply->attributes, MasterLink::lease_end(asked, reply->lease));
   co_await learn_and_forget_pages(reply->attributes);
   co_return AttributesView{.attributes = seen_here(reply->attributes), .valid_for = left_of(asked, reply->lease)};
 }
@@ -229,7 +279,11 @@ Task<Result<AttributesView>> Mount::set_attributes(InodeId inode, Changes change
   if (state) ++state->operations;
   Result<MutationReply> reply = co_await master_.mutate(std::move(op));
   if (state) --state->operations;
-  if (!reply) co_return reply.error();
+  if (!reply) {
+    names_.forget(inode);  // it may have happened all the same
+    co_return reply.error();
+  }
+  names_.heard(reply->attributes, MasterLink::lease_end(asked, reply->lease));
   if (state && state->writer) {
     if (changes.size) state->writer->truncated(reply->attributes);
   }
@@ -261,7 +315,10 @@ Task<Result<void>> Mount::set_xattr(InodeId inode, std::string name, std::string
   if (!allowed) co_return allowed;
   Result<MutationReply> reply =
       co_await master_.mutate(SetXattrOp{inode, std::move(name), std::move(value), create_only, replace_only});
-  if (!reply) co_return reply.error();
+  if (!reply) {
+    names_.forget(inode);
+    co_return reply.error();
+  }
   learn(reply->attributes, true);
   co_return Result<void>();
 }
@@ -270,7 +327,10 @@ Task<Result<void>> Mount::remove_xattr(InodeId inode, std::string name) {
   Result<void> allowed = writable();
   if (!allowed) co_return allowed;
   Result<MutationReply> reply = co_await master_.mutate(RemoveXattrOp{inode, std::move(name)});
-  if (!reply) co_return reply.error();
+  if (!reply) {
+    names_.forget(inode);
+    co_return reply.error();
+  }
   learn(reply->attributes, true);
   co_return Result<void>();
 }

@@ -120,6 +120,11 @@ Task<Result<MutationReply>> MetaService::mutate(MutateRequest request, RpcReques
 }
 
 void MetaService::finish(const MutateRequest& request, MutationReply& reply) {
+  if (reply.parent.inode) reply.parent_lease = share(request.session, reply.parent);
+  if (reply.new_parent.inode && reply.new_parent.inode != reply.parent.inode) {
+    Lease other = share(request.session, reply.new_parent);
+    reply.parent_lease.duration_ms = std::min(reply.parent_lease.duration_ms, other.duration_ms);
+  }
   if (const auto* create = std::get_if<CreateOp>(&request.op); create && create->open) {
     leases_.open(request.session, reply.attributes.inode);
     if (create->type == FileType::kRegular) {

@@ -104,7 +104,8 @@ Task<Result<EntryReply>> MetaService::lookup(LookupRequest request, RpcRequest) 
   Result<EntryReply> reply = co_await core_.read(std::move(ask));
   if (!reply) co_return reply;
   // The lease of a name that is not there is the directory's.
-  reply->lease = share(request.session, reply->attributes.inode ? reply->attributes : reply->parent);
+  reply->parent_lease = share(request.session, reply->parent);
+  reply->lease = reply->attributes.inode ? share(request.session, reply->attributes) : reply->parent_lease;
   co_return reply;
 }
 

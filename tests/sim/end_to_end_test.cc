@@ -86,6 +86,43 @@ TEST_F(EndToEnd, AFileWrittenOnOneMountIsReadOnAnother) {
   expect_content(cluster, 1, "large", large);
 }
 
+Task<Result<void>> make_and_ask(FS& fs, SimCluster& cluster, InodeId& folder) {
+  Result<Entry> entry = co_await fs.make_directory(kRootInode, "d", 0755, {});
+  if (!entry) co_return entry.error();
+  folder = entry->attributes.inode;
+  TimePoint before = cluster.simulator().now();
+  for (int i = 0; i < 100; ++i) {
+    Result<AttributesView> view = co_await fs.get_attributes(folder);
+    Result<Entry> absent = co_await fs.lookup(folder, "name" + std::to_string(i));
+    if (!view || !absent || absent->attributes.inode) co_return Error(ErrorCode::kIo, "a wrong answer");
+  }
+  EXPECT_EQ(cluster.simulator().now(), before) << "a question went over the network";
+  Result<Entry> file = co_await fs.create(folder, "mine", 0644, {});
+  if (!file) co_return file.error();
+  Result<Entry> found = co_await fs.lookup(folder, "mine");
+  if (!found || found->attributes.inode != file->attributes.inode) co_return Error(ErrorCode::kIo, "own name unseen");
+  co_return Result<void>();
+}
+
+// The kernel asks for a directory's attributes and for each new name before it makes the name: a mount that has just heard
+// both answers by itself. It believes itself for a second at most.
+TEST_F(EndToEnd, WhatAMountHasHeardIsNotAskedAgainAndNotBelievedForLongerThanASecond) {
+  SimCluster cluster(7, {.mounts = 2});
+  ASSERT_TRUE(cluster.start());
+  InodeId folder;
+  auto made = cluster.run<Result<void>>(0, [&](FS& fs) { return make_and_ask(fs, cluster, folder); });
+  ASSERT_DONE(made);
+  auto theirs = cluster.run<Result<Entry>>(1, [&](FS& fs) { return fs.make_directory(folder, "theirs", 0755, {}); });
+  ASSERT_DONE(theirs);
+  cluster.simulator().run_for(std::chrono::seconds(1));
+  auto seen = cluster.run<Result<Entry>>(0, [&](FS& fs) { return fs.lookup(folder, "theirs"); });
+  ASSERT_DONE(seen);
+  EXPECT_EQ((*seen)->attributes.inode, (*theirs)->attributes.inode);
+  auto view = cluster.run<Result<AttributesView>>(0, [&](FS& fs) { return fs.get_attributes(folder); });
+  ASSERT_DONE(view);
+  EXPECT_EQ((*view)->attributes.nlink, 3u);
+}
+
 TEST_F(EndToEnd, AChunkserverKilledWhileWritingLosesNothing) {
   SimCluster cluster(2, {.mounts = 2});
   ASSERT_TRUE(cluster.start());

@@ -8,6 +8,7 @@
 namespace cairn {
 
 namespace {
+constexpr Duration kNameStale = 1s;  // docs/consistency.md: names and attributes
 constexpr Duration kStale = 2s;  // after so long no mount shows what was there before
 
 Task<void> sleep_on(World& world, Duration duration) {
@@ -109,7 +110,11 @@ bool WorkloadRun::end_names(Worker& worker, const std::string& what, std::option
     return false;
   }
   for (Change& change : changes) {
-    if (done) change.slot->now = change.after;
+    if (done) {
+      change.slot->now = change.after;
+      change.slot->changed = cluster_.simulator().now();
+      change.slot->changed_by = worker.mount;
+    }
     change.slot->busy = false;
   }
   return done;
@@ -212,12 +217,18 @@ Task<void> WorkloadRun::do_lookup(FileSystem& fs, Worker& worker, Slot& slot) {
   slot.busy = object->busy = true;
   worker.changes = {{.slot = &slot, .before = object, .after = object}};
   worker.object = object;
+  TimePoint asked = cluster_.simulator().now();
   Result<Entry> entry = co_await fs.lookup(folders_[slot.folder], slot.name);
   worker.object.reset();
   object->busy = false;
   worker.changes.clear();
   slot.busy = false;
   if (!answered(what, error_of(entry))) co_return;
+  bool may_lag = slot.changed_by != worker.mount && asked <= slot.changed + kNameStale;
+  if (may_lag && entry->attributes.inode != object->inode) {
+    tell(what + ": not seen yet");
+    co_return;
+  }
   if (entry->attributes.inode != object->inode) fail(what + ": another inode, " + to_string(entry->attributes.inode));
   bool known = !object->directory && !object->unsure && may_use(*object, worker.mount);
   bool may_be_lost = rough_ && !object->model.clean();

@@ -84,7 +84,7 @@ WorkloadRun::WorkloadRun(uint64_t seed, const WorkloadOptions& options)
   for (size_t folder = 0; folder < kFolders; ++folder) {
     for (size_t name = 0; name < kNames; ++name)
       slots_.push_back(
-          {.folder = folder, .name = std::string(1, static_cast<char>('a' + name)), .now = {}, .busy = false});
+          {.folder = folder, .name = std::string(1, static_cast<char>('a' + name)), .now = {}, .busy = false, .changed = {}, .changed_by = 0});
   }
   for (size_t mount = 0; mount < cluster_.mounts(); ++mount) {
     for (size_t i = 0; i < kWorkersPerMount; ++i) {

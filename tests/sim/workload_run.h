@@ -47,6 +47,8 @@ class WorkloadRun {
     std::string name;
     ObjectPtr now;
     bool busy = false;
+    TimePoint changed{};     // when it became `now`
+    size_t changed_by = 0;  // the mount
   };
   struct Change {
     Slot* slot = nullptr;
