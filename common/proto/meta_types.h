@@ -40,6 +40,11 @@ struct Attributes {
   bool operator==(const Attributes&) const = default;
 };
 
+// A writer that has had no write lease for so long asks for a file's chunks anew before it writes or reads them as its
+// own; twice as long without a lease, and the master seals them (master/service/idle_chunks.cc).
+inline constexpr uint32_t kWriterKeepsChunksMs = 30'000;
+inline constexpr uint32_t kIdleChunkSealMs = 60'000;
+
 // How long what came with it may be used without asking again: counted from the sending of the request. Zero: this answer only.
 struct Lease {
   uint32_t duration_ms = 0;

@@ -48,6 +48,7 @@ void FileWriter::created(TimePoint lease_until) {
 // ---------------------------------------------------------------- the lease
 
 Task<Result<void>> FileWriter::ensure_lease() {
+  let_go_of_idle();
   TimePoint until = deadline();
   while (lease_until_ < shared_.world.clock().now() + kLeaseMargin) {
     WriteLeaseRequest request;
@@ -375,6 +376,7 @@ Task<void> FileWriter::hold_lease() {
     TimePoint asked = shared_.world.clock().now();
     auto reply = co_await shared_.master.ask_until(request, asked + kMasterAttempt);
     if (reply) {
+      let_go_of_idle();
       lease_until_ = MasterLink::lease_end(asked, reply->lease);
     } else if (reply.failed_with(ErrorCode::kWait)) {
       lease_until_ = TimePoint{};  // the next write waits for its turn; what is dirty goes out now
@@ -412,6 +414,7 @@ Task<void> FileWriter::write_back(Duration delay) {
 }
 
 void FileWriter::last_close() {
+  let_go_of_idle();
   if (!dirty() && !mtime_ && chunks_.empty()) return;
   dirty_ = true;  // also what is durable already is to be sealed
   tasks_.spawn(finish());
@@ -449,7 +452,8 @@ uint64_t FileWriter::unsynced_bytes() const {
   return bytes;
 }
 
-std::shared_ptr<ChunkWriter> FileWriter::chunk(uint32_t index) const {
+std::shared_ptr<ChunkWriter> FileWriter::chunk(uint32_t index) {
+  let_go_of_idle();
   auto found = chunks_.find(index);
   return found == chunks_.end() ? nullptr : found->second.writer;
 }
@@ -503,6 +507,15 @@ bool FileWriter::superseded(uint32_t index) {
   if (!chunk.writer->durable() || !committed) return false;
   retire(index);
   return true;
+}
+
+void FileWriter::let_go_of_idle() {
+  if (lease_until_ + std::chrono::milliseconds(kWriterKeepsChunksMs) > shared_.world.clock().now()) return;
+  std::vector<uint32_t> indexes;
+  for (const auto& [index, chunk] : chunks_)
+    indexes.push_back(index);
+  for (uint32_t index : indexes)
+    superseded(index);
 }
 
 void FileWriter::lose(Error error) {

@@ -62,7 +62,7 @@ class FileWriter {
   uint64_t unsynced_bytes() const;
   InodeId inode() const { return inode_; }
   // A chunk that this mount has open, for reading what it wrote; null if there is none.
-  std::shared_ptr<ChunkWriter> chunk(uint32_t index) const;
+  std::shared_ptr<ChunkWriter> chunk(uint32_t index);
   // Bytes at [offset, offset + size) have been gathered and not yet sent.
   bool gathered_overlaps(uint64_t offset, uint64_t size) const;
 
@@ -101,6 +101,9 @@ class FileWriter {
   void take_attributes(const Attributes& attributes);
   void failed(Error error);
   void retire(uint32_t index);
+  // Without a lease for kWriterKeepsChunksMs: the master may seal the chunks that are committed, so they are asked for
+  // again. Before each use of chunks_, and before the lease is taken anew.
+  void let_go_of_idle();
   void drop_broken();
   Task<void> stop_retired();
   TimePoint deadline() const { return shared_.world.clock().now() + shared_.request_timeout; }

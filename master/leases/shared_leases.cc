@@ -62,6 +62,7 @@ SharedLeases::Acquired SharedLeases::acquire(SessionId session, InodeId inode, u
     exclusive.holder = session;
     exclusive.refused_since_ms = 0;
     exclusive.until_ms = now_ms + options_.lease_ms;
+    unheld_.erase(inode);
     return {.lease = lease_of(options_.lease_ms)};
   }
   if (place == exclusive.waiters.end()) {
@@ -95,6 +96,7 @@ std::optional<Lease> SharedLeases::renew(SessionId session, InodeId inode, uint6
   exclusive.holder = session;
   exclusive.until_ms = now_ms + options_.lease_ms;
   exclusive.waiters.clear();
+  unheld_.erase(inode);
   return lease_of(options_.lease_ms);
 }
 
@@ -112,6 +114,14 @@ std::optional<SessionId> SharedLeases::holder(InodeId inode, uint64_t now_ms) co
   auto found = exclusive_.find(inode);
   if (found == exclusive_.end() || found->second.until_ms <= now_ms) return std::nullopt;
   return found->second.holder;
+}
+
+uint64_t SharedLeases::unheld_since(InodeId inode, uint64_t now_ms) {
+  if (holder(inode, now_ms)) return now_ms;
+  if (unheld_.size() >= options_.leases_max && !unheld_.contains(inode)) return now_ms;
+  Watched& watched = unheld_.try_emplace(inode, Watched{.since_ms = now_ms}).first->second;
+  watched.asked_ms = now_ms;
+  return watched.since_ms;
 }
 
 void SharedLeases::forget_waiter(SessionId session, InodeId inode) {
@@ -181,6 +191,7 @@ void SharedLeases::expire(uint64_t now_ms) {
     bool unused = it->second.until_ms <= now_ms && it->second.waiters.empty();
     it = unused ? exclusive_.erase(it) : std::next(it);
   }
+  std::erase_if(unheld_, [&](const auto& entry) { return entry.second.asked_ms + options_.unwatch_ms <= now_ms; });
   for (auto it = shared_.begin(); it != shared_.end();) {
     shared_count_ -= std::erase_if(it->second, [&](const auto& entry) { return entry.second <= now_ms; });
     it = it->second.empty() ? shared_.erase(it) : std::next(it);

@@ -33,7 +33,8 @@ struct SharedLeasesOptions {
   uint32_t lease_ms = 1000;
   size_t leases_max = 1'000'000;
   uint32_t flush_ms = 10'000;  // a session's time
-  uint32_t waiter_ms = 2000;  // a waiter that has not asked again for so long has gone away
+  uint32_t waiter_ms = 2000;   // a waiter that has not asked again for so long has gone away
+  uint32_t unwatch_ms = 60'000;
 };
 
 class SharedLeases {
@@ -61,6 +62,9 @@ class SharedLeases {
   bool release(SessionId session, InodeId inode, uint64_t now_ms);
   // The session that holds it exclusively now, if any.
   std::optional<SessionId> holder(InodeId inode, uint64_t now_ms) const;
+  // Since when nobody has held it exclusively, as far as it is watched: the first question begins to watch, and a lease
+  // that is given ends that. now_ms while somebody holds it. What is not asked about for unwatch_ms is forgotten.
+  uint64_t unheld_since(InodeId inode, uint64_t now_ms);
   // The session no longer waits.
   void forget_waiter(SessionId session, InodeId inode);
 
@@ -70,8 +74,8 @@ class SharedLeases {
   // All of them, ascending, without duplicates.
   std::vector<SessionId> holders(InodeId inode) const;
   uint64_t open_files(SessionId session) const;
-  // All inodes that the session held open when it sent this, said again after a change of leader. Added to what is known
-  // of it: a file that it opened or created at this leader while the message was on its way is not in the list.
+  // All inodes that the session held open when it sent this, said again after a change of leader. Added to what is
+  // known of it: a file that it opened or created at this leader while the message was on its way is not in the list.
   void reclaim(SessionId session, const std::vector<InodeId>& inodes);
 
   // The session has ended: nothing of it is left. True if somebody waited for what it held.
@@ -100,6 +104,11 @@ class SharedLeases {
   uint64_t sequence_ = 0;
   uint64_t not_before_ms_ = 0;
   std::unordered_map<InodeId, Exclusive> exclusive_;
+  struct Watched {
+    uint64_t since_ms = 0;
+    uint64_t asked_ms = 0;
+  };
+  std::unordered_map<InodeId, Watched> unheld_;
   std::unordered_map<InodeId, std::map<SessionId, uint64_t>> shared_;  // until
   size_t shared_count_ = 0;
   std::unordered_map<InodeId, std::set<SessionId>> open_;

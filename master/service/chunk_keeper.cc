@@ -15,8 +15,9 @@ constexpr uint64_t kPlannedChunkBytes =
 constexpr Duration kRecoveryWait = std::chrono::seconds(10);
 }  // namespace
 
-ChunkKeeper::Impl::Impl(MasterCore& core_in, ChunkKeeperOptions options_in)
+ChunkKeeper::Impl::Impl(MasterCore& core_in, SharedLeases& leases_in, ChunkKeeperOptions options_in)
     : core(core_in),
+      leases(leases_in),
       options(options_in),
       servers(core_in.world(), Hello{.cluster = core_in.cluster(), .program = "cairn-master"},
               std::chrono::milliseconds(options_in.server_dead_ms),
@@ -25,7 +26,8 @@ ChunkKeeper::Impl::Impl(MasterCore& core_in, ChunkKeeperOptions options_in)
       recovered(core_in.world().executor()),
       tasks(core_in.world().executor(), core_in.world().clock()) {}
 
-ChunkKeeper::ChunkKeeper(MasterCore& core, ChunkKeeperOptions options) : impl_(std::make_unique<Impl>(core, options)) {}
+ChunkKeeper::ChunkKeeper(MasterCore& core, SharedLeases& leases, ChunkKeeperOptions options)
+    : impl_(std::make_unique<Impl>(core, leases, options)) {}
 ChunkKeeper::~ChunkKeeper() = default;
 
 void ChunkKeeper::start_leading() {
@@ -39,6 +41,7 @@ void ChunkKeeper::start_leading() {
   keeper.tasks.spawn(keeper.run_recovery(keeper.leadership));
   keeper.tasks.spawn(keeper.run_repair(keeper.leadership));
   keeper.tasks.spawn(keeper.run_garbage(keeper.leadership));
+  keeper.tasks.spawn(keeper.run_sealing(keeper.leadership));
 }
 
 void ChunkKeeper::stop_leading() {

@@ -17,6 +17,7 @@
 #include "common/proto/meta_types.h"
 #include "common/runtime/task_group.h"
 #include "common/runtime/world.h"
+#include "master/leases/shared_leases.h"
 #include "master/service/core.h"
 
 namespace cairn {
@@ -32,7 +33,8 @@ struct ChunkKeeperOptions {
 
 class ChunkKeeper {
  public:
-  ChunkKeeper(MasterCore& core, ChunkKeeperOptions options);
+  // `leases` (outlives it): who may write which file.
+  ChunkKeeper(MasterCore& core, SharedLeases& leases, ChunkKeeperOptions options);
   ~ChunkKeeper();
   // With each change of leadership; the loops (repair, recovery, deleting, sealing of idle chunks, keys) run while
   // leading.

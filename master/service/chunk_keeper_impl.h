@@ -1,6 +1,6 @@
 // The inside of ChunkKeeper, in several files: chunk_keeper.cc (what clients, servers and people ask), raise.cc (one
-// chunk's version raised, recovered, sealed), repair_loops.cc (what runs by itself), reports.cc (what servers say they
-// hold).
+// chunk's version raised, recovered, sealed), repair_loops.cc (what runs by itself), idle_chunks.cc (sealing what nobody
+// writes any more), reports.cc (what servers say they hold).
 //
 // Loop thread only.
 #pragma once
@@ -25,7 +25,7 @@
 namespace cairn {
 
 struct ChunkKeeper::Impl {
-  Impl(MasterCore& core_in, ChunkKeeperOptions options_in);
+  Impl(MasterCore& core_in, SharedLeases& leases_in, ChunkKeeperOptions options_in);
 
   // ---- small things
   TimePoint now() const { return core.world().clock().now(); }
@@ -93,11 +93,18 @@ struct ChunkKeeper::Impl {
   Task<void> recover_one(ChunkId chunk);
   Task<void> finish_pending(ChunkId chunk);
 
+  // ---- idle_chunks.cc
+  Task<void> run_sealing(uint64_t of_leadership);
+  Task<void> seal_idle_of(SessionId session, uint64_t of_leadership);
+  bool idle(const ChunkEntry& entry);
+  Task<void> seal_idle(ChunkEntry entry);
+
   // ---- reports.cc
   Task<void> reconcile(ServerId server, uint64_t incarnation, std::vector<ReplicaStatus> report, uint64_t next_chunk);
   Task<void> mark(ServerId server, ReplicaState state, std::vector<MarkReplicas::Item> chunks);
 
   MasterCore& core;
+  SharedLeases& leases;
   ChunkKeeperOptions options;
   ServerTable servers;
   TimePoint led_since{};

@@ -97,7 +97,7 @@ Task<Result<void>> MasterServer::Impl::ensure_cluster() {
 
 void MasterServer::Impl::serve() {
   sessions = std::make_unique<SessionDesk>(*core, leases);
-  keeper = std::make_unique<ChunkKeeper>(*core, settings.keeper);
+  keeper = std::make_unique<ChunkKeeper>(*core, leases, settings.keeper);
   meta = std::make_unique<MetaService>(*core, leases, *sessions, *keeper);
   control = std::make_unique<ControlService>(*core, *keeper, leases, settings.program);
   RpcServerOptions options;

@@ -1,7 +1,9 @@
 // The thinnest path from end to end, in the simulated world: what is written through one mount is read through another, from every
 // chunkserver, also after crashes.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
 
 #include "tests/support/sim_cluster.h"
@@ -154,6 +156,108 @@ TEST_F(EndToEnd, TheMasterRestartsInTheMiddle) {
   write(cluster, "b", data);
   expect_content(cluster, 0, "a", data);
   expect_content(cluster, 0, "b", data);
+}
+
+// The states of all chunks that are part of a file.
+std::vector<ChunkState> chunk_states(SimCluster& cluster) {
+  std::vector<ChunkState> states;
+  Result<std::vector<ChunkEntry>> chunks = cluster.master_server()->machine().chunks(ChunkId{}, 1000);
+  for (const ChunkEntry& entry : chunks ? *chunks : std::vector<ChunkEntry>()) {
+    if (entry.chunk.refs > 0) states.push_back(entry.chunk.state);
+  }
+  return states;
+}
+
+Task<Result<void>> write_and_sync(FS& fs, FS::HandleId handle, uint64_t offset, Buffer data) {
+  constexpr size_t kPiece = 1 << 20;
+  for (size_t at = 0; at < data.size(); at += kPiece) {
+    Result<void> written = co_await fs.write(handle, offset + at, data.slice(at, std::min(kPiece, data.size() - at)));
+    if (!written) co_return written;
+  }
+  Result<void> synced = co_await fs.fsync(handle, false);
+  co_return synced;
+}
+
+Task<Result<FS::HandleId>> create_open(FS& fs, std::string name) {
+  Result<Entry> made = co_await fs.create(kRootInode, name, 0644, {});
+  if (!made) co_return made.error();
+  co_return fs.opened_by_create(made->attributes.inode, {.read = true, .write = true});
+}
+
+Task<Result<Payload>> read_handle(FS& fs, FS::HandleId handle, uint32_t size) {
+  Result<Payload> data = co_await fs.read(handle, 0, size);
+  co_return data;
+}
+
+TEST_F(EndToEnd, AChunkThatIsOpenAndNotWrittenIsSealed) {
+  SimCluster cluster(8, {.mounts = 2});
+  ASSERT_TRUE(cluster.start());
+  auto opened = cluster.run<Result<FS::HandleId>>(0, [](FS& fs) { return create_open(fs, "idle"); });
+  ASSERT_DONE(opened);
+  FS::HandleId handle = **opened;
+  Buffer data = pattern(300'000, 1);
+  auto write_at = [&](uint64_t offset, Buffer bytes) {
+    return cluster.run<Result<void>>(0, [&](FS& fs) { return write_and_sync(fs, handle, offset, bytes); });
+  };
+  auto written = write_at(0, data);
+  ASSERT_DONE(written);
+  // A writer that goes on, however slowly, keeps its chunk: each write begins the time anew.
+  for (int i = 1; i <= 3; ++i) {
+    cluster.simulator().run_for(std::chrono::seconds(45));
+    EXPECT_THAT(chunk_states(cluster), testing::ElementsAre(ChunkState::kOpen)) << i;
+    written = write_at(0, data);
+    ASSERT_DONE(written);
+  }
+  cluster.simulator().run_for(std::chrono::seconds(90));
+  EXPECT_THAT(chunk_states(cluster), testing::ElementsAre(ChunkState::kSealed));
+  // The handle is as good as before: for writing, and for reading.
+  Buffer more = pattern(100'000, 2);
+  written = write_at(300'000, more);
+  ASSERT_DONE(written);
+  EXPECT_THAT(chunk_states(cluster), testing::ElementsAre(ChunkState::kOpen));
+  Buffer both = Buffer::allocate(400'000);
+  std::ranges::copy(data.span(), both.mutable_span().begin());
+  std::ranges::copy(more.span(), both.mutable_span().begin() + 300'000);
+  expect_content(cluster, 1, "idle", both);
+  // Sealed once more.
+  cluster.simulator().run_for(std::chrono::seconds(90));
+  EXPECT_THAT(chunk_states(cluster), testing::ElementsAre(ChunkState::kSealed));
+  auto read = cluster.run<Result<Payload>>(0, [&](FS& fs) { return read_handle(fs, handle, 400'000); });
+  ASSERT_DONE(read);
+  EXPECT_TRUE(text_of(**read) == both.view());
+  expect_content(cluster, 1, "idle", both);
+}
+
+Task<Result<void>> close_handle(FS& fs, FS::HandleId handle) {
+  co_await fs.release(handle);
+  co_return Result<void>();
+}
+
+// The client lets go with a commit that is to seal and cannot, because a server is joining; nobody comes back to the file.
+TEST_F(EndToEnd, AChunkThatItsLastCloseCouldNotSealIsSealedLater) {
+  SimCluster cluster(9, {.mounts = 2});
+  ASSERT_TRUE(cluster.start());
+  cluster.server(2).crash(Crash::kProcess);
+  auto opened = cluster.run<Result<FS::HandleId>>(0, [](FS& fs) { return create_open(fs, "late"); });
+  ASSERT_DONE(opened);
+  Buffer data = pattern(20 << 20, 3);
+  auto written = cluster.run<Result<void>>(0, [&](FS& fs) { return write_and_sync(fs, **opened, 0, data); });
+  ASSERT_DONE(written);
+  cluster.start_server(2);
+  auto joining = [&] {
+    Result<std::vector<ChunkEntry>> chunks = cluster.master_server()->machine().chunks(ChunkId{}, 1000);
+    return chunks && std::ranges::any_of(*chunks, [](const ChunkEntry& entry) {
+      return entry.chunk.refs > 0 && entry.chunk.pending && !entry.chunk.pending->joiners.empty();
+    });
+  };
+  ASSERT_TRUE(cluster.simulator().run_until(joining, std::chrono::seconds(120)));
+  auto closed = cluster.run<Result<void>>(0, [&](FS& fs) { return close_handle(fs, **opened); });
+  ASSERT_DONE(closed);
+  cluster.simulator().run_for(std::chrono::seconds(20));
+  ASSERT_THAT(chunk_states(cluster), testing::ElementsAre(ChunkState::kOpen)) << "then this test shows nothing";
+  cluster.simulator().run_for(std::chrono::seconds(80));
+  EXPECT_THAT(chunk_states(cluster), testing::ElementsAre(ChunkState::kSealed));
+  expect_content(cluster, 1, "late", data);
 }
 
 TEST_F(EndToEnd, TheSameSeedGivesTheSameTrace) {

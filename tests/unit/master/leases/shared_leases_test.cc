@@ -201,6 +201,35 @@ TEST_F(Leases, TableIsBoundedAndGetsFreeAgain) {
   EXPECT_TRUE(acquire(kA, kOther));
 }
 
+TEST_F(Leases, UnheldSinceTheFirstQuestionUntilSomebodyGetsIt) {
+  EXPECT_EQ(table.unheld_since(kFile, now), now);
+  const uint64_t asked = now;
+  now += 5000;
+  table.expire(now);
+  EXPECT_EQ(table.unheld_since(kFile, now), asked);
+  ASSERT_TRUE(acquire(kA));
+  now += 500;
+  EXPECT_EQ(table.unheld_since(kFile, now), now) << "somebody holds it";
+  now += 600;
+  table.expire(now);
+  // It has run out, and is watched anew: what was before the lease does not count.
+  EXPECT_EQ(table.unheld_since(kFile, now), now);
+  const uint64_t again = now;
+  now += 20'000;
+  EXPECT_EQ(table.unheld_since(kFile, now), again);
+  ASSERT_TRUE(renew(kB));  // a holder that this leader did not know of
+  now += 1001;
+  EXPECT_EQ(table.unheld_since(kFile, now), now);
+}
+
+TEST_F(Leases, WhatNobodyAsksAboutIsNotWatched) {
+  const uint64_t asked = now;
+  EXPECT_EQ(table.unheld_since(kFile, now), asked);
+  now += 60'000;
+  table.expire(now);
+  EXPECT_EQ(table.unheld_since(kFile, now), now);
+}
+
 // Whatever happens in whatever order: never two holders at once, and nobody is refused for ever.
 TEST_F(Leases, RandomRequestsNeverGiveTwoHolders) {
   std::unique_ptr<Random> random = make_seeded_random(3);
