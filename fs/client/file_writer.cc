@@ -78,6 +78,7 @@ Task<Result<void>> FileWriter::ensure_lease() {
 // What the master says of the file. If its content moved while we had no lease on it, the chunks that we know are no
 // longer ours.
 void FileWriter::take_attributes(const Attributes& attributes) {
+  if (attributes.change < base_.change) return;  // a commit's answer came first
   bool moved = attributes.data_change != base_.data_change;
   base_ = attributes;
   if (moved && !dirty()) {

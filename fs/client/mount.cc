@@ -108,7 +108,10 @@ Task<void> Mount::learn_and_forget_pages(Attributes attributes) {
 
 Attributes Mount::seen_here(Attributes attributes) const {
   auto found = inodes_.find(attributes.inode);
-  if (found != inodes_.end() && found->second->writer) found->second->writer->overlay(attributes);
+  if (found == inodes_.end()) return attributes;
+  // The answer to a question may come after that to a later commit: what is no longer dirty would be missing in it.
+  if (attributes.change < found->second->attributes.change) attributes = found->second->attributes;
+  if (found->second->writer) found->second->writer->overlay(attributes);
   return attributes;
 }
 

@@ -4,8 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <optional>
 #include <string>
 
+#include "common/runtime/sync.h"
 #include "tests/support/sim_cluster.h"
 
 namespace cairn {
@@ -258,6 +260,66 @@ TEST_F(EndToEnd, AChunkThatItsLastCloseCouldNotSealIsSealedLater) {
   cluster.simulator().run_for(std::chrono::seconds(80));
   EXPECT_THAT(chunk_states(cluster), testing::ElementsAre(ChunkState::kSealed));
   expect_content(cluster, 1, "late", data);
+}
+
+// A kernel that is slow to let the first pages go.
+class SlowKernel : public KernelCaches {
+ public:
+  explicit SlowKernel(Executor& executor) : lets_go_(executor) {}
+  Task<void> forget_pages(InodeId) override {
+    bool first = ++asked == 1;
+    while (first && holds) co_await lets_go_.wait();
+  }
+  Task<void> forget_attributes(InodeId) override { co_return; }
+  void let_go() {
+    holds = false;
+    lets_go_.notify_all();
+  }
+  bool holds = true;
+  size_t asked = 0;
+
+ private:
+  Condition lets_go_;
+};
+
+Task<Result<void>> append_to(FS& fs, InodeId inode, Buffer data) {
+  Result<FS::Opened> opened = co_await fs.open(inode, {.write = true});
+  if (!opened) co_return opened.error();
+  Result<uint64_t> at = co_await fs.append(opened->handle, std::move(data));
+  Result<void> synced = co_await fs.fsync(opened->handle, false);
+  co_await fs.release(opened->handle);
+  if (!at) co_return at.error();
+  co_return synced;
+}
+
+Task<void> ask_attributes(FS* fs, InodeId inode, std::optional<Result<AttributesView>>* answer) {
+  Result<AttributesView> view = co_await fs->get_attributes(inode);
+  answer->emplace(std::move(view));
+}
+
+TEST_F(EndToEnd, AnAnswerThatACommitOvertookDoesNotMakeAFileShorter) {
+  SimCluster cluster(9, {.mounts = 2});
+  ASSERT_TRUE(cluster.start());
+  SlowKernel kernel(cluster.mount_node(0).executor());
+  auto made = cluster.run<Result<InodeId>>(1, [&](FS& fs) { return write_file(fs, "f", pattern(5000, 1), true); });
+  ASSERT_DONE(made);
+  InodeId inode = **made;
+  expect_content(cluster, 0, "f", pattern(5000, 1));
+  auto other = cluster.run<Result<void>>(1, [&](FS& fs) { return append_to(fs, inode, pattern(1000, 2)); });
+  ASSERT_DONE(other);
+  cluster.file_system(0)->set_kernel_caches(&kernel);
+  std::optional<Result<AttributesView>> answer;
+  cluster.mount_node(0).spawn(ask_attributes(cluster.file_system(0), inode, &answer));
+  ASSERT_TRUE(cluster.simulator().run_until([&] { return kernel.asked > 0; }, std::chrono::seconds(5)));
+  ASSERT_FALSE(answer.has_value());
+  auto own = cluster.run<Result<void>>(0, [&](FS& fs) { return append_to(fs, inode, pattern(3000, 3)); });
+  ASSERT_DONE(own);
+  cluster.simulator().run_for(std::chrono::seconds(1));  // sealed too: nothing is dirty here
+  kernel.let_go();
+  ASSERT_TRUE(cluster.simulator().run_until([&] { return answer.has_value(); }, std::chrono::seconds(5)));
+  ASSERT_TRUE(answer->has_value());
+  EXPECT_EQ((*answer)->attributes.size, 9000u);
+  cluster.file_system(0)->set_kernel_caches(nullptr);
 }
 
 TEST_F(EndToEnd, TheSameSeedGivesTheSameTrace) {

@@ -103,8 +103,15 @@ class Cluster:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
         for path in list(self.mounts):
-            subprocess.run(["umount", "-l", path], stderr=subprocess.DEVNULL, timeout=30)
-            subprocess.run([CAIRN, "umount", path], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=330)
+            with contextlib.suppress(subprocess.TimeoutExpired, AssertionError):
+                record = self.mount_pids(path)
+                subprocess.run(["umount", "-l", path], stderr=subprocess.DEVNULL, timeout=30)
+                try:
+                    subprocess.run([CAIRN, "umount", path], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60)
+                except subprocess.TimeoutExpired:  # a file is still open, or data cannot be written: its guardian clears the rest away
+                    print(f"        {path}: still used after 60 s, killed", flush=True)
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(int(record["pid"]), signal.SIGKILL)
         with contextlib.suppress(Exception):
             for program in self.programs().values():
                 if program["running"]:

@@ -101,6 +101,7 @@ def sqlite_commits_a_thousand_times(cluster):
     db = sqlite3.connect(path)
     assert db.execute("SELECT count(*), sum(k) FROM t").fetchone() == (1000, 499500)
     assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    db.close()  # Python closes it by itself only when it next looks for cycles, and an open file keeps the mount
 
 
 def a_program_compiles(cluster):
