@@ -33,6 +33,12 @@ const DirectoryPage* DirectoryHandles::page(uint64_t handle, uint64_t cookie, bo
   return &page;
 }
 
+void DirectoryHandles::names_removed(InodeId directory) {
+  for (auto& [id, handle] : handles_) {
+    if (handle.directory == directory) handle.page.names_removed = true;
+  }
+}
+
 void DirectoryHandles::store(uint64_t handle, DirectoryPage page) {
   auto found = handles_.find(handle);
   if (found == handles_.end()) return;

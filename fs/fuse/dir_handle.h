@@ -25,6 +25,8 @@ struct DirectoryPage {
   std::vector<DirectoryEntry> entries;
   bool end = false;
   bool plus = false;  // with attributes
+  TimePoint asked{};
+  bool names_removed = false;  // since it was asked for: the kernel must not take its names for true
   InodeId parent;
   TimePoint valid_until{};  // of names and attributes: what is given later is given without a timeout
 
@@ -40,6 +42,9 @@ class DirectoryHandles {
   const DirectoryPage* page(uint64_t handle, uint64_t cookie, bool plus) const;
   // For a handle that has been released meanwhile: forgotten.
   void store(uint64_t handle, DirectoryPage page);
+  // A name of the directory was removed or renamed. (Not while a page of it is fetched: the kernel's lock of the
+  // directory is held.)
+  void names_removed(InodeId directory);
   size_t size() const { return handles_.size(); }
 
  private:

@@ -151,6 +151,7 @@ Task<Result<void>> FuseOps::clear_set_id(InodeId inode) {
   FileSystem::Changes changes;
   changes.clear_set_id = true;
   Result<AttributesView> changed = co_await file_system_.set_attributes(inode, changes);
+  inodes_.changed(inode, world_.clock().now());
   if (!changed) co_return changed.error();
   inodes_.seen(changed->attributes);
   co_return Result<void>();

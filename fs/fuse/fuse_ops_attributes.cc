@@ -33,6 +33,7 @@ Task<void> FuseOps::get_attributes(Reply reply, InodeId inode) {
 
 Task<void> FuseOps::set_attributes(Reply reply, InodeId inode, FileSystem::Changes changes) {
   Result<AttributesView> view = co_await file_system_.set_attributes(inode, changes);
+  inodes_.changed(inode, world_.clock().now());
   if (!view) {
     reply.error(view.error());
     co_return;
@@ -66,11 +67,13 @@ Task<void> FuseOps::set_xattr(Reply reply, InodeId inode, std::string name, std:
                               bool replace_only) {
   Result<void> set =
       co_await file_system_.set_xattr(inode, std::move(name), std::move(value), create_only, replace_only);
+  inodes_.changed(inode, world_.clock().now());
   reply.result(set);
 }
 
 Task<void> FuseOps::remove_xattr(Reply reply, InodeId inode, std::string name) {
   Result<void> removed = co_await file_system_.remove_xattr(inode, std::move(name));
+  inodes_.changed(inode, world_.clock().now());
   reply.result(removed);
 }
 

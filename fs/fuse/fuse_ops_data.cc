@@ -69,6 +69,7 @@ Task<void> FuseOps::open(Reply reply, InodeId inode, int flags, bool kill_set_id
     co_return;
   }
   inodes_.seen(opened->attributes);
+  if (how.truncate) inodes_.changed(inode, world_.clock().now());
   if (!opened->keep_pages) co_await notifier_.forget_pages(inode);
   bool wanted = reply.opened(file_info(opened->handle, how));
   if (!wanted) co_await file_system_.release(opened->handle);
@@ -95,6 +96,7 @@ Task<void> FuseOps::write(Reply reply, InodeId inode, uint64_t handle, uint64_t 
   size_t size = data.size();
   if (!append) {
     Result<void> written = co_await file_system_.write(handle, offset, std::move(data));
+    inodes_.changed(inode, world_.clock().now());
     if (written) {
       reply.written(size);
       co_return;
@@ -104,6 +106,7 @@ Task<void> FuseOps::write(Reply reply, InodeId inode, uint64_t handle, uint64_t 
     co_return;
   }
   Result<uint64_t> at = co_await file_system_.append(handle, std::move(data));
+  inodes_.changed(inode, world_.clock().now());
   if (!at) {
     reply.error(at.error());
     co_await notifier_.forget_pages(inode);

@@ -76,22 +76,27 @@ Task<void> FuseOps::make_symlink(Reply reply, InodeId parent, std::string name, 
 
 Task<void> FuseOps::link(Reply reply, InodeId inode, InodeId new_parent, std::string new_name) {
   Result<Entry> entry = co_await file_system_.link(inode, new_parent, std::move(new_name));
+  inodes_.changed(inode, world_.clock().now());
   give_entry(std::move(reply), entry);
 }
 
 Task<void> FuseOps::unlink(Reply reply, InodeId parent, std::string name) {
   Result<void> removed = co_await file_system_.unlink(parent, std::move(name));
+  directories_.names_removed(parent);
   reply.result(removed);
 }
 
 Task<void> FuseOps::remove_directory(Reply reply, InodeId parent, std::string name) {
   Result<void> removed = co_await file_system_.remove_directory(parent, std::move(name));
+  directories_.names_removed(parent);
   reply.result(removed);
 }
 
 Task<void> FuseOps::rename(Reply reply, InodeId parent, std::string name, InodeId new_parent, std::string new_name,
                            uint32_t flags) {
   Result<void> renamed = co_await file_system_.rename(parent, std::move(name), new_parent, std::move(new_name), flags);
+  directories_.names_removed(parent);
+  directories_.names_removed(new_parent);  // what was there was replaced
   reply.result(renamed);
 }
 
@@ -116,6 +121,7 @@ Task<void> FuseOps::read_directory(Reply reply, InodeId directory, uint64_t hand
   DirectoryPage page;
   page.after = file_system_cookie(offset);
   page.plus = plus;
+  page.asked = world_.clock().now();
   Result<FileSystem::Listing> listing =
       co_await file_system_.read_directory(directory, page.after, kListingEntriesMax, plus);
   if (!listing) {
@@ -164,7 +170,9 @@ void FuseOps::give_listing(Reply reply, const DirectoryPage& page, InodeId direc
   size_t position = page.position_after(file_system_cookie(offset)).value_or(page.entries.size());
   for (; fits && position < page.entries.size(); ++position) {
     const DirectoryEntry& entry = page.entries[position];
-    bool known = plus && entry.attributes.has_value();
+    // The kernel would take old attributes, and names that are gone, for what is there now.
+    bool known =
+        plus && entry.attributes.has_value() && !page.names_removed && !inodes_.changed_since(entry.inode, page.asked);
     fits =
         add(entry.name, known ? to_entry_param(*entry.attributes, left) : bare(entry.inode, entry.type), entry.cookie);
     if (!fits || !known) continue;

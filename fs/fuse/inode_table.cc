@@ -18,6 +18,16 @@ void InodeTable::seen(const Attributes& attributes) {
   found->second.type = attributes.type;
 }
 
+void InodeTable::changed(InodeId inode, TimePoint now) {
+  auto found = inodes_.find(inode);
+  if (found != inodes_.end()) found->second.changed = now;
+}
+
+bool InodeTable::changed_since(InodeId inode, TimePoint when) const {
+  auto found = inodes_.find(inode);
+  return found != inodes_.end() && found->second.changed >= when;
+}
+
 bool InodeTable::forget(InodeId inode, uint64_t count) {
   auto found = inodes_.find(inode);
   if (found == inodes_.end()) return false;

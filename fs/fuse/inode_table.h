@@ -19,6 +19,9 @@ class InodeTable {
   void looked_up(const Attributes& attributes);
   // Newer attributes of an inode that may be known.
   void seen(const Attributes& attributes);
+  // An operation of this mount's kernel changed it: what was asked before is old.
+  void changed(InodeId inode, TimePoint now);
+  bool changed_since(InodeId inode, TimePoint when) const;
   // True if the kernel knows it no longer.
   bool forget(InodeId inode, uint64_t count);
   uint64_t lookups(InodeId inode) const;
@@ -39,6 +42,7 @@ class InodeTable {
     uint32_t mode = 0;
     FileType type = FileType::kRegular;
     TimePoint no_xattrs_until{};
+    TimePoint changed{};
   };
   std::unordered_map<InodeId, Known> inodes_;
 };

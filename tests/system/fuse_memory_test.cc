@@ -563,5 +563,60 @@ TEST_F(FuseAppend, IsSeenWhereItLandedAlthoughTheKernelThoughtOtherwise) {
   EXPECT_EQ(expected, read_file_at(path("log")));
 }
 
+// Of a long listing the kernel takes a little at a time: what it gets later is as old as the first of it.
+class FuseLongListings : public FuseFiles {
+ protected:
+  static constexpr size_t kFiles = 900;
+  std::string file(size_t i) const { return path("d/" + std::string(100, 'n') + std::to_string(i)); }
+  void SetUp() override {
+    FuseFiles::SetUp();
+    ASSERT_EQ(0, ::mkdir(path("d").c_str(), 0755));
+    for (size_t i = 0; i < kFiles; ++i)
+      write_file_at(file(i), "1");
+    listing_ = ::opendir(path("d").c_str());
+    ASSERT_NE(nullptr, listing_);
+    ASSERT_NE(nullptr, ::readdir(listing_));
+  }
+  void TearDown() override {
+    if (listing_) ::closedir(listing_);
+    FuseFiles::TearDown();
+  }
+  DIR* listing_ = nullptr;
+};
+INSTANTIATE_TEST_SUITE_P(Kernel, FuseLongListings, ::testing::Bool(),
+                         [](const auto& info) { return info.param ? "Masked" : "Full"; });
+
+TEST_P(FuseLongListings, DoNotTakeBackWhatWasDoneMeanwhile) {
+  for (size_t i = 0; i < kFiles; ++i) {
+    int fd = ::open(file(i).c_str(), O_WRONLY | O_APPEND);
+    ASSERT_EQ(1, ::write(fd, "2", 1));
+    ASSERT_EQ(0, ::close(fd));
+    ASSERT_EQ(0, ::chmod(file(i).c_str(), 0600));
+  }
+  size_t seen = 0;
+  while (dirent* entry = ::readdir(listing_)) {
+    if (entry->d_name[0] == '.') continue;
+    ++seen;
+    struct stat now = stat_of(path("d/") + entry->d_name);
+    EXPECT_EQ(2, now.st_size) << entry->d_name;
+    EXPECT_EQ(0600u, now.st_mode & 07777u) << entry->d_name;
+  }
+  EXPECT_EQ(kFiles, seen);
+}
+
+TEST_P(FuseLongListings, DoNotBringBackNamesThatAreGone) {
+  std::string renamed = file(kFiles - 1);
+  std::string removed = file(kFiles - 2);
+  ASSERT_EQ(0, ::rename(renamed.c_str(), path("moved").c_str()));
+  ASSERT_EQ(0, ::unlink(removed.c_str()));
+  while (dirent* entry = ::readdir(listing_)) {
+    std::string name = path("d/") + entry->d_name;
+    if (name != renamed && name != removed)
+      stat_of(name);  // the kernel gets attributes with the names while somebody wants them
+  }
+  EXPECT_EQ(ENOENT, error_of(::access(renamed.c_str(), F_OK)));
+  EXPECT_EQ(ENOENT, error_of(::access(removed.c_str(), F_OK)));
+}
+
 }  // namespace
 }  // namespace cairn

@@ -68,5 +68,18 @@ TEST(InodeTable, ANewFileHasNoXattrsUntilItsLeaseEndsOrItGetsOne) {
   EXPECT_FALSE(table.has_no_xattrs(InodeId(7), now));
 }
 
+TEST(InodeTable, KnowsWhatWasAskedBeforeAChange) {
+  InodeTable table;
+  TimePoint now{std::chrono::seconds(100)};
+  table.changed(InodeId(7), now);  // not known: the kernel holds nothing of it
+  EXPECT_FALSE(table.changed_since(InodeId(7), now));
+  table.looked_up(file(7));
+  EXPECT_FALSE(table.changed_since(InodeId(7), now - 1s));
+  table.changed(InodeId(7), now);
+  EXPECT_TRUE(table.changed_since(InodeId(7), now - 1s));
+  EXPECT_TRUE(table.changed_since(InodeId(7), now));
+  EXPECT_FALSE(table.changed_since(InodeId(7), now + Duration(1)));
+}
+
 }  // namespace
 }  // namespace cairn
