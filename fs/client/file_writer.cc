@@ -200,7 +200,11 @@ Task<Result<void>> FileWriter::send_gathered(bool sync) {
 }
 
 Task<Result<std::shared_ptr<ChunkWriter>>> FileWriter::writer_for(uint32_t index) {
-  drop_broken();
+  // What a writer kept when it broke is lost, and nobody may have waited for it: that is told before anything else is
+  // written, or the next fsync would succeed without it.
+  for (const auto& [of, chunk] : chunks_) {
+    if (chunk.writer->broken()) co_return *chunk.writer->broken();
+  }
   auto found = chunks_.find(index);
   if (found != chunks_.end()) co_return found->second.writer;
   ChunkWriter::Owner owner{.inode = inode_, .index = index};

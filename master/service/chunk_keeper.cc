@@ -146,10 +146,10 @@ Task<Result<OpenChunkReply>> ChunkKeeper::open_for_writing(SessionId session, In
   if (!layout) co_return layout.error();
   if (layout->empty() || layout->front().index != index) co_return Error(ErrorCode::kNotFound, "no chunk there");
   ChunkId chunk = layout->front().id;
-  uint32_t limit = layout->front().limit;
-  if (layout->front().chunk.state == ChunkState::kOpen && layout->front().chunk.session != session) {
-    // Another session left it open: what it wrote is settled first. It has no lease any more, or this one would not
-    // have it.
+  if (layout->front().chunk.state == ChunkState::kOpen) {
+    // Left open, by another session that has no lease any more, or by this one when it gave its writes up: what was
+    // written is settled first. Replicas may have taken writes that the new writer does not know, and would take its
+    // own for those, by their numbers.
     Result<void> settled = co_await keeper.recover(chunk);
     if (!settled) co_return settled.error();
   }
@@ -158,7 +158,13 @@ Task<Result<OpenChunkReply>> ChunkKeeper::open_for_writing(SessionId session, In
   Result<Impl::Raised> raised = co_await keeper.raise(chunk, session, {}, false, {});
   if (!raised) co_return raised.error();
   Result<OpenChunkReply> reply = co_await keeper.open_reply(chunk, session, std::move(*raised));
-  if (reply) reply->limit = limit;
+  if (!reply) co_return reply;
+  // Asked again: a recovery in between may have hidden bytes that the writer before this one had not committed.
+  layout = co_await keeper.core.read(ask);
+  if (!layout) co_return layout.error();
+  if (layout->empty() || layout->front().id != chunk)
+    co_return Error(ErrorCode::kConflict, "chunk " + to_string(chunk) + " has left the file");
+  reply->limit = layout->front().limit;
   co_return reply;
 }
 

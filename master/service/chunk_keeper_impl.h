@@ -69,6 +69,7 @@ struct ChunkKeeper::Impl {
   Task<std::vector<Answer>> order_raise(ChunkId chunk, uint64_t from, uint64_t to, std::vector<ServerId> servers);
   Task<void> order_raise_one(ChunkId chunk, uint64_t from, uint64_t to, ServerId server, std::shared_ptr<Round> round);
   // Makes each of `targets` equal to the source at that version; those that managed are in the answer.
+  Task<void> doubt_source(ChunkId chunk, ServerId source);
   Task<std::vector<Answer>> order_copies(ChunkId chunk, uint64_t version, ServerId source,
                                          std::vector<ServerId> targets, bool seal);
   Task<void> order_copy_one(ChunkId chunk, uint64_t version, ServerId source, ServerId target, bool seal,

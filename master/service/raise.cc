@@ -71,11 +71,22 @@ Task<void> ChunkKeeper::Impl::order_copy_one(ChunkId chunk, uint64_t version, Se
   if (reply) {
     round->answers.push_back({.server = target, .incarnation = reply->incarnation, .status = reply->status});
   } else {
+    // What came from the source did not match its checksums: another one is to be the source the next time.
+    if (reply.failed_with(ErrorCode::kCorrupt)) co_await doubt_source(chunk, source);
     log_warning("master.copy_failed", "chunk={} version={} source={} target={} error={}", chunk, version, source,
                 target, quoted(reply.error().message()));
   }
   --round->waiting;
   round->changed.notify_all();
+}
+
+// The last copy stays what it is: what of it can be read is better than nothing.
+Task<void> ChunkKeeper::Impl::doubt_source(ChunkId chunk, ServerId source) {
+  Result<ChunkRecord> found = co_await record(chunk);
+  if (!found || found->current_copies() < 2) co_return;
+  const ReplicaRecord* replica = found->replica_on(source);
+  if (replica == nullptr || replica->state != ReplicaState::kCurrent) co_return;
+  co_await mark(source, ReplicaState::kBad, {{.chunk = chunk, .version = found->version}});
 }
 
 Task<std::vector<ChunkKeeper::Impl::Answer>> ChunkKeeper::Impl::order_copies(ChunkId chunk, uint64_t version,
@@ -124,10 +135,12 @@ Task<Result<ChunkKeeper::Impl::Raised>> ChunkKeeper::Impl::raise(ChunkId chunk, 
     Result<std::vector<ServerId>> chosen = choose_servers(servers.view(), choose, core.world().random().next_u64());
     if (chosen) {
       joiners = std::move(*chosen);
+    } else if (full) {
+      // That is what the writer asked about, also where no other server is there at all: asking again and again would
+      // not make room.
+      co_return Error(ErrorCode::kNoSpace, "no other chunkserver has room for chunk " + to_string(chunk));
     } else if (copies < record.min_copies) {
       co_return chosen.error();
-    } else if (full) {
-      co_return chosen.error();  // nobody has room: that is what the writer asked about
     }
   }
   begin.joiners = joiners;

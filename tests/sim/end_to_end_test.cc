@@ -4,9 +4,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 
+#include "common/base/units.h"
 #include "common/runtime/sync.h"
 #include "tests/support/sim_cluster.h"
 
@@ -333,6 +336,189 @@ TEST_F(EndToEnd, TheSameSeedGivesTheSameTrace) {
   };
   EXPECT_EQ(hash_of(7), hash_of(7));
   EXPECT_NE(hash_of(7), hash_of(8));
+}
+
+// ---------------------------------------------------------------- what the random simulation found, and rules of
+// recovery
+
+struct OpenFile {
+  InodeId inode;
+  FS::HandleId handle = 0;
+};
+
+class OneOpenFile : public EndToEnd {
+ protected:
+  static Task<Result<OpenFile>> make(FS& fs) {
+    Result<Entry> made = co_await fs.create(kRootInode, "file", 0644, {});
+    if (!made) co_return made.error();
+    Result<FS::HandleId> handle = fs.opened_by_create(made->attributes.inode, {.read = true, .write = true});
+    if (!handle) co_return handle.error();
+    co_return OpenFile{made->attributes.inode, *handle};
+  }
+  static Task<Result<void>> write_at(FS& fs, FS::HandleId handle, uint64_t offset, Buffer data) {
+    Result<void> written = co_await fs.write(handle, offset, std::move(data));
+    co_return written;
+  }
+  static Task<Result<void>> sync(FS& fs, FS::HandleId handle) {
+    Result<void> synced = co_await fs.fsync(handle, false);
+    co_return synced;
+  }
+  static Task<void> write_and_flush(FS* fs, FS::HandleId handle, Buffer data) {
+    (void)co_await fs->write(handle, 0, std::move(data));
+    (void)co_await fs->flush(handle);
+  }
+  static Task<void> read_into(FS* fs, std::shared_ptr<std::optional<Result<Payload>>> out) {
+    Result<Payload> read = co_await read_file_of(*fs, "file");
+    *out = std::move(read);
+  }
+
+  // A file with `old_` in it, durable, and open on mount 0.
+  void open_file(SimCluster& cluster) {
+    auto made = cluster.run<Result<OpenFile>>(0, [](FS& fs) { return make(fs); });
+    ASSERT_DONE(made);
+    file_ = **made;
+    put(cluster, 0, old_, {});
+    fsync(cluster, {});
+  }
+  // `expected`: none for success.
+  void put(SimCluster& cluster, uint64_t offset, const Buffer& data, std::optional<ErrorCode> expected) {
+    auto done = cluster.run<Result<void>>(0, [&](FS& fs) { return write_at(fs, file_.handle, offset, data); });
+    expect(done, expected);
+  }
+  void fsync(SimCluster& cluster, std::optional<ErrorCode> expected) {
+    auto done = cluster.run<Result<void>>(0, [&](FS& fs) { return sync(fs, file_.handle); });
+    expect(done, expected);
+  }
+  static void expect(const std::optional<Result<void>>& done, std::optional<ErrorCode> expected) {
+    ASSERT_TRUE(done.has_value()) << "it did not end";
+    if (expected) {
+      EXPECT_TRUE(done->failed_with(*expected)) << (*done ? "succeeded" : done->error().message());
+    } else {
+      EXPECT_TRUE(done->has_value()) << done->error().message();
+    }
+  }
+  // The store keeps more than that in reserve.
+  static void fill_disk(SimNode& server) {
+    DiskSpace space = *server.memory_disk().space("/");
+    server.memory_disk().set_capacity(space.total_bytes - space.free_bytes + 128 * kMiB);
+    server.simulator().run_for(5s);
+  }
+  static void empty_disk(SimNode& server) {
+    server.memory_disk().set_capacity(SimClusterOptions{}.chunkserver_disk_bytes);
+    server.simulator().run_for(5s);
+  }
+  static void between_servers(SimCluster& cluster, bool blocked) {
+    for (size_t a = 0; a < cluster.servers(); ++a) {
+      for (size_t b = 0; b < a; ++b) {
+        if (blocked) cluster.simulator().block(cluster.server(a), cluster.server(b));
+        if (!blocked) cluster.simulator().unblock(cluster.server(a), cluster.server(b));
+      }
+    }
+  }
+  // A writer that dies when only the head of the chain has its last write, `new_`.
+  void die_with_a_write_on_one_replica(SimCluster& cluster) {
+    open_file(cluster);
+    between_servers(cluster, true);
+    cluster.mount_node(0).spawn(write_and_flush(cluster.file_system(0), file_.handle, new_));
+    cluster.simulator().run_for(300ms);
+    cluster.mount_node(0).crash(Crash::kProcess);
+    between_servers(cluster, false);
+  }
+
+  Buffer old_ = pattern(200'000, 1);  // long enough for the value log
+  Buffer new_ = pattern(200'000, 2);
+  OpenFile file_;
+};
+
+TEST_F(OneOpenFile, WhereNoOtherServerHasRoomAFullOneIsToldAndNothingThatWasSyncedIsLost) {
+  SimCluster cluster(8, {.mounts = 2});
+  ASSERT_TRUE(cluster.start());
+  open_file(cluster);
+  fill_disk(cluster.server(1));
+  put(cluster, 0, pattern(200'000, 9), {});  // two of three take it
+  fsync(cluster, ErrorCode::kNoSpace);
+  empty_disk(cluster.server(1));
+  // The numbers of these writes were used before, by those that were given up.
+  put(cluster, 0, new_, {});
+  fsync(cluster, {});
+  for (size_t i = 0; i < cluster.servers(); ++i) {
+    cluster.server(i).crash(Crash::kPower);
+    cluster.simulator().run_for(2s);
+    expect_content(cluster, 1, "file", new_);
+    cluster.start_server(i);
+    ASSERT_TRUE(cluster.simulator().run_until([&] { return cluster.registered_servers() == 3; }, 60s));
+  }
+}
+
+TEST_F(OneOpenFile, AWriteThatFailedWhileNobodyWaitedForItIsToldByTheNextFsync) {
+  SimCluster cluster(9, {.mounts = 1});
+  ASSERT_TRUE(cluster.start());
+  open_file(cluster);
+  fill_disk(cluster.server(1));
+  put(cluster, 0, pattern(5000, 3), {});
+  put(cluster, 100'000, pattern(5000, 4), {});  // elsewhere, so that the first is sent
+  cluster.simulator().run_for(50ms);            // less than the mount waits before it makes things durable by itself
+  fsync(cluster, ErrorCode::kNoSpace);
+}
+
+TEST_F(OneOpenFile, AFlippedByteOnAnyServerDoesNotHoldUpTheRecoveryOfADeadWritersChunk) {
+  for (size_t victim = 0; victim < 3; ++victim) {
+    SimCluster cluster(10, {.mounts = 1});
+    ASSERT_TRUE(cluster.start());
+    open_file(cluster);
+    MemoryDisk& disk = cluster.server(victim).memory_disk();
+    std::vector<std::string> segments = *disk.list("/data/log");
+    ASSERT_FALSE(segments.empty());
+    ASSERT_TRUE(disk.flip_byte("/data/log/" + segments.front(), 20'000));
+    cluster.mount_node(0).crash(Crash::kPower);
+    for (size_t i = 0; i < cluster.servers(); ++i)
+      cluster.server(i).crash(Crash::kPower);
+    cluster.master().crash(Crash::kPower);
+    ASSERT_TRUE(cluster.start());
+    cluster.simulator().run_for(30s);  // the dead writer's session has ended, and all is settled
+    expect_content(cluster, 0, "file", old_);
+    write(cluster, "another", new_);
+    auto opened =
+        cluster.run<Result<FS::Opened>>(0, [&](FS& fs) { return fs.open(file_.inode, {.read = true, .write = true}); });
+    ASSERT_DONE(opened);
+    file_.handle = (*opened)->handle;
+    put(cluster, 0, new_, {});
+    fsync(cluster, {});
+    expect_content(cluster, 0, "file", new_);
+  }
+}
+
+TEST_F(OneOpenFile, TheReplicaWithMostIsWhatADeadWriterLeft) {
+  SimCluster cluster(11, {.mounts = 2});
+  ASSERT_TRUE(cluster.start());
+  die_with_a_write_on_one_replica(cluster);
+  cluster.simulator().run_for(20s);
+  for (size_t i = 0; i < cluster.servers(); ++i) {
+    cluster.server(i).crash(Crash::kProcess);
+    cluster.simulator().run_for(2s);
+    expect_content(cluster, 1, "file", new_);
+    cluster.start_server(i);
+    ASSERT_TRUE(cluster.simulator().run_until([&] { return cluster.registered_servers() == 3; }, 60s));
+  }
+}
+
+TEST_F(OneOpenFile, NobodyReadsWhatADeadWriterLeftBeforeItIsSettled) {
+  SimCluster cluster(12, {.mounts = 2});
+  ASSERT_TRUE(cluster.start());
+  die_with_a_write_on_one_replica(cluster);
+  // Nothing can be settled while the master reaches no server.
+  for (size_t i = 0; i < cluster.servers(); ++i)
+    cluster.simulator().block(cluster.master(), cluster.server(i));
+  cluster.simulator().run_for(12s);  // the session has ended
+  auto read = std::make_shared<std::optional<Result<Payload>>>();
+  cluster.mount_node(1).spawn(read_into(cluster.file_system(1), read));
+  cluster.simulator().run_for(3s);
+  EXPECT_FALSE(read->has_value()) << "read before it was settled";
+  for (size_t i = 0; i < cluster.servers(); ++i)
+    cluster.simulator().unblock(cluster.master(), cluster.server(i));
+  ASSERT_TRUE(cluster.simulator().run_until([&] { return read->has_value(); }, 60s));
+  ASSERT_TRUE(**read) << (**read).error().message();
+  EXPECT_TRUE(text_of(***read) == new_.view());
 }
 
 }  // namespace

@@ -77,12 +77,11 @@ Result<void> check_finish(const Transaction& tx, const FinishRaise& raise, const
   return {};
 }
 
-// A writer that is dead may have left bytes beyond the size that it committed. They are not part of the file: when it
-// grows, zeros appear there. (A writer that lives may still commit them.)
+// The writer may have left bytes beyond the size that it committed. They are not part of the file: when it grows, zeros
+// appear there. Whether its session has ended does not matter: it cannot commit them any more (check_ownership in
+// commit.cc).
 void hide_uncommitted(Transaction& tx, ChunkId id, const ChunkRecord& before, uint32_t length) {
   if (before.refs == 0 || before.state != ChunkState::kOpen) return;
-  std::optional<SessionRecord> writer = tx.session(before.session);
-  if (writer && !writer->ended) return;
   std::optional<InodeRecord> inode = tx.inode(before.owner);
   std::optional<ChunkRef> ref;
   if (inode) ref = tx.ref(before.owner, before.index);

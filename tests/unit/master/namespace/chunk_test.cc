@@ -566,7 +566,7 @@ TEST_F(Recovery, ChunksOfADeadWriterWaitForIt) {
   EXPECT_TRUE(leader.ask<RaiseBegun>(theirs));
 }
 
-TEST_F(Recovery, BytesThatADeadWriterNeverCommittedStayHidden) {
+TEST_F(Recovery, BytesThatAWriterNeverCommittedStayHiddenWhetherItsSessionLivesOrNot) {
   const ChunkGrant g = grant();
   const InodeId f = file(kRootInode, "f");
   ASSERT_TRUE(mutate(CommitOp{.inode = f,
@@ -579,9 +579,11 @@ TEST_F(Recovery, BytesThatADeadWriterNeverCommittedStayHidden) {
     ASSERT_TRUE(leader.tell(FinishRaise{
         .chunk = id, .version = version, .replicas = specs({1, 2, 3}), .seal = FinishRaise::Seal{length, 8192}}));
   };
-  // While its writer lives it may still commit what it wrote.
+  // The writer has lost its lease to another session, and its own lives: it cannot commit what it wrote.
   recover(g.chunk, 5000);
-  EXPECT_EQ(machine().layout(f, 0, 1, ReadMode::kMayBlock)->at(0).limit, UINT32_MAX);
+  EXPECT_EQ(machine().layout(f, 0, 1, ReadMode::kMayBlock)->at(0).limit, 100u);
+  CommitOp late{.inode = f, .size_at_least = 5000, .chunks = {{.chunk = g.chunk, .version = 1, .length = 5000}}};
+  EXPECT_ERROR(mutate(late), ErrorCode::kOldVersion);
 
   const ChunkGrant h = grant();
   const InodeId other = file(kRootInode, "g");
