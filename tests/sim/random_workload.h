@@ -27,10 +27,13 @@ enum Fault : uint32_t {
   kPartition = 1 << 6,    // two nodes cannot reach one another for some seconds
   kReset = 1 << 7,        // all connections between two nodes break
   kPause = 1 << 8,        // SIGSTOP, some seconds later SIGCONT
-  kRough =
-      1 << 9,  // several faults at once and for longer: operations may fail with EIO, what was synced may not be lost
+  kFull = 1 << 9,         // a chunkserver's disk is full for some seconds: operations may fail with ENOSPC
+  kRot = 1 << 10,         // a byte flips on a chunkserver's disk, in a run always the same one's
+  // Several faults at once and for longer: operations may fail with EIO, what was synced may not be lost.
+  kRough = 1 << 11,
 };
-inline constexpr uint32_t kAllFaults = (1u << 10) - 1;
+inline constexpr uint32_t kKindsOfFaults = 11;  // all but kRough
+inline constexpr uint32_t kAllFaults = (1u << 12) - 1;
 uint32_t default_faults();
 // "kill-server,pause"; none if a name is not known.
 bool parse_faults(std::string_view text, uint32_t& faults);

@@ -1,11 +1,17 @@
 // WorkloadRun: what goes wrong.
 #include <algorithm>
 
+#include "common/base/units.h"
 #include "tests/sim/workload_run.h"
 
 namespace cairn {
 
 namespace {
+// Less than a store keeps in reserve (StoreOptions): it takes no more from writers, and can still commit and delete.
+constexpr uint64_t kLeftOnFullDisk = 128 * kMiB;
+// What a writer had buffered when the disk was full is refused until it has been told of that.
+constexpr Duration kFullIsTold = 75s;
+
 Crash power_cut(Random& random) {
   return random.chance(1, 2) ? Crash::kPower : Crash::kPowerKeepsPart;
 }
@@ -66,6 +72,8 @@ void WorkloadRun::cut_all_power() {
 void WorkloadRun::heal_all() {
   later_.clear();
   cluster_.simulator().unblock_all();
+  for (size_t i = 0; i < cluster_.servers(); ++i)
+    cluster_.server(i).memory_disk().set_capacity(SimClusterOptions{}.chunkserver_disk_bytes);
   restart(cluster_.master());
   for (size_t i = 0; i < cluster_.servers(); ++i)
     restart(cluster_.server(i));
@@ -74,19 +82,71 @@ void WorkloadRun::heal_all() {
   ill_.clear();
 }
 
+bool WorkloadRun::may_be_full() {
+  return cluster_.simulator().now() < full_until_;
+}
+
+// What is not durable may have failed in the background: the next write, fsync or close will say so.
+bool WorkloadRun::may_be_lost(const Object& object) {
+  return (rough_ || may_be_full()) && !object.model.clean();
+}
+
+void WorkloadRun::fill_disk(SimNode& node) {
+  MemoryDisk& disk = node.memory_disk();
+  Result<DiskSpace> space = disk.space("/");
+  if (!space) return;
+  tell("fault: full " + node.name());
+  disk.set_capacity(space->total_bytes - space->free_bytes + kLeftOnFullDisk);
+  TimePoint when = cluster_.simulator().now() + some_time(5s);
+  calm_at_ = std::max(calm_at_, when);
+  full_until_ = std::max(full_until_, when + kFullIsTold);
+  later_.emplace(when, [this, &node] {
+    tell("room again: " + node.name());
+    node.memory_disk().set_capacity(SimClusterOptions{}.chunkserver_disk_bytes);
+  });
+}
+
+// One that is not zero, if one is found soon: segments are filled ahead with zeros that nobody reads.
+void WorkloadRun::flip_byte(SimNode& node) {
+  MemoryDisk& disk = node.memory_disk();
+  const std::string folder = "/data/log";
+  Result<std::vector<std::string>> names = disk.list(folder);
+  if (!names || names->empty()) return;
+  std::string path = folder + "/" + (*names)[random_->below(names->size())];
+  Result<uint64_t> size = disk.file_size(path);
+  Result<std::unique_ptr<File>> file = disk.open(path, OpenFlags{});
+  if (!size || *size == 0 || !file) return;
+  for (int tries = 0; tries < 200; ++tries) {
+    uint64_t offset = random_->below(std::min<uint64_t>(*size, uint64_t{1} << (12 + random_->below(16))));
+    std::byte byte{};
+    Result<size_t> read = (*file)->read(offset, std::span(&byte, 1));
+    if (!read || *read == 0 || byte == std::byte{0}) continue;
+    tell(fmt::format("fault: rot {} {} at {}", node.name(), path, offset));
+    Result<void> flipped = disk.flip_byte(path, offset);
+    if (flipped) ++result_.faults;
+    return;
+  }
+}
+
 void WorkloadRun::next_fault() {
   // Without kRough one thing is broken at a time, and the world has some time to get over it.
   TimePoint now = cluster_.simulator().now();
   if (now < calm_at_ + (rough_ ? Duration::zero() : quiet_time_)) return;
   quiet_time_ = 2s + some_time(4s);
-  uint32_t kind = 1u << random_->below(9);
+  uint32_t kind = 1u << random_->below(kKindsOfFaults);
   if ((options_.faults & kind) == 0) return;
+  if (kind == kRot) {
+    // Together with servers that are away it could be the last copy.
+    if (!rough_) flip_byte(cluster_.server(seed_ % cluster_.servers()));
+    return;
+  }
   Duration most = rough_ ? Duration(12s) : Duration(5s);
   SimNode* node = &cluster_.master();
   if (kind == kKillServer || kind == kPowerServer) node = &cluster_.server(random_->below(cluster_.servers()));
   if (kind == kKillMount) node = &cluster_.mount_node(random_->below(cluster_.mounts()));
   if (kind == kPause) node = &any_node(false);
   ++result_.faults;
+  if (kind == kFull) return fill_disk(cluster_.server(random_->below(cluster_.servers())));
   if (kind == kPowerAll) {
     tell("fault: power-all");
     heal_all();

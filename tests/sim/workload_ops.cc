@@ -91,7 +91,8 @@ bool WorkloadRun::answered(const std::string& what, const std::optional<Error>& 
   tell(what + ": " + error->message());
   ++result_.errors;
   bool of_the_world = error->code == ErrorCode::kIo || error->code >= ErrorCode::kTimeout;
-  if (!rough_ || !of_the_world) fail(what + " failed: " + error->message());
+  bool of_the_disk = error->code == ErrorCode::kNoSpace && may_be_full();
+  if ((!rough_ || !of_the_world) && !of_the_disk) fail(what + " failed: " + error->message());
   return false;
 }
 
@@ -163,8 +164,7 @@ Task<void> WorkloadRun::drop_handle(FileSystem& fs, Worker& worker, ObjectPtr ob
       tell(what + ": gone with the session that had it open");
     } else if (answered(what, error_of(data))) {
       std::optional<uint64_t> wrong = object->model.current().first_difference(0, flatten(*data).span());
-      bool may_be_lost = rough_ && !object->model.clean();
-      if (wrong && !may_be_lost) fail(what + ": wrong byte, " + object->model.describe(*wrong));
+      if (wrong && !may_be_lost(*object)) fail(what + ": wrong byte, " + object->model.describe(*wrong));
     }
   }
   co_await fs.release(open.handle);
@@ -231,8 +231,7 @@ Task<void> WorkloadRun::do_lookup(FileSystem& fs, Worker& worker, Slot& slot) {
   }
   if (entry->attributes.inode != object->inode) fail(what + ": another inode, " + to_string(entry->attributes.inode));
   bool known = !object->directory && !object->unsure && may_use(*object, worker.mount);
-  bool may_be_lost = rough_ && !object->model.clean();
-  if (known && !may_be_lost && entry->attributes.size != object->model.current().size())
+  if (known && !may_be_lost(*object) && entry->attributes.size != object->model.current().size())
     fail(what + ": size " + std::to_string(entry->attributes.size) + ", " + object->model.describe(0));
 }
 
@@ -339,7 +338,7 @@ Task<void> WorkloadRun::do_read(FileSystem& fs, Worker& worker, ObjectPtr object
   }
   Result<Payload> data = co_await fs.read(*handle, offset, static_cast<uint32_t>(length));
   if (!answered(what, error_of(data))) co_return;
-  if (rough_ && !object->model.clean()) co_return;  // it may be lost already, and fsync will say so
+  if (may_be_lost(*object)) co_return;
   uint64_t expected = std::min(length, size > offset ? size - offset : 0);
   std::optional<uint64_t> wrong = object->model.current().first_difference(offset, flatten(*data).span());
   if (wrong) fail(what + ": wrong byte, " + object->model.describe(*wrong));

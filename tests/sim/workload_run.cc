@@ -11,8 +11,9 @@ constexpr size_t kWorkersPerMount = 2;
 constexpr size_t kFolders = 3;
 constexpr size_t kNames = 5;
 constexpr Duration kBound = std::chrono::seconds(75);  // request_timeout and what a stall may cost
-constexpr std::string_view kNameOfFault[] = {"kill-server", "kill-master", "kill-mount", "power-server", "power-master",
-                                             "power-all",   "partition",   "reset",      "pause",        "rough"};
+constexpr std::string_view kNameOfFault[] = {"kill-server",  "kill-master", "kill-mount", "power-server",
+                                             "power-master", "power-all",   "partition",  "reset",
+                                             "pause",        "full",        "rot",        "rough"};
 
 SimClusterOptions cluster_options(uint64_t seed, const WorkloadOptions& options) {
   SimClusterOptions cluster;

@@ -98,6 +98,10 @@ class WorkloadRun {
   SimNode& any_node(bool with_mounts);
   Duration some_time(Duration most);
   void cut_all_power();
+  void fill_disk(SimNode& node);
+  void flip_byte(SimNode& node);
+  bool may_be_full();
+  bool may_be_lost(const Object& object);
 
   // workload_ops.cc
   Task<void> work(Worker& worker);
@@ -150,6 +154,7 @@ class WorkloadRun {
   std::multimap<TimePoint, std::function<void()>> later_;
   TimePoint calm_at_{};
   Duration quiet_time_ = std::chrono::seconds(1);  // after a fault is over, without kRough
+  TimePoint full_until_{};                         // some disk was full until then
   std::set<SimNode*> ill_;
   SimCluster cluster_;
 };
