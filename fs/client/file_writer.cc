@@ -410,9 +410,9 @@ Task<void> FileWriter::write_back(Duration delay) {
     uint64_t errors = error_count_;
     Result<void> synced = co_await sync_as(SyncKind::kBackground);
     // What could not be done because nobody answered is tried again: the data is still here.
-    if (synced || !dirty() || write_back_planned_) co_return;
-    if (errors != error_count_)
+    if (!synced && errors != error_count_)
       log_warning("client.write_back_failed", "inode={} error={}", inode_, quoted(synced.error().message()));
+    if (synced || !dirty() || write_back_planned_) co_return;
     write_back_planned_ = true;
     delay = kWriteBackRetry;
   }
@@ -430,7 +430,10 @@ Task<void> FileWriter::finish() {
   Result<void> slept = co_await tasks_.sleep_for(kCloseBeat - now.time_since_epoch() % kCloseBeat);
   if (!slept) co_return;
   Result<void> synced = co_await sync_as(SyncKind::kBackground);
-  if (!synced && dirty()) plan_write_back(kWriteBackRetry);
+  if (synced) co_return;
+  // No handle is left to be told.
+  log_warning("client.write_back_failed", "inode={} error={}", inode_, quoted(synced.error().message()));
+  if (dirty()) plan_write_back(kWriteBackRetry);
 }
 
 // ---------------------------------------------------------------- what else happens to the file
