@@ -126,12 +126,12 @@ class Cluster:
             print(f"--- {name}\n{''.join(lines)}", file=sys.stderr)
 
 
-def main(tests):
-    """Runs each test on a fresh cluster; names on the command line choose. Prints what passed."""
-    wanted = sys.argv[1:]
+def main(tests, only_by_name=()):
+    """Runs each test on a fresh cluster; names on the command line choose, also of those that run by name only. Prints what passed."""
+    wanted = sys.argv[1:] or [test.__name__ for test in tests]
     failed = []
-    for test in tests:
-        if wanted and test.__name__ not in wanted:
+    for test in [*tests, *only_by_name]:
+        if test.__name__ not in wanted:
             continue
         cluster = Cluster()
         begin = time.monotonic()
