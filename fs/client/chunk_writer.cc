@@ -1,6 +1,7 @@
 #include "fs/client/chunk_writer.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "common/base/crc32c.h"
@@ -11,6 +12,7 @@ namespace cairn {
 
 namespace {
 constexpr Duration kCapabilityAge = std::chrono::minutes(20);  // of an hour
+constexpr uint32_t kSmallWriteBytes = 64 * 1024;
 constexpr Duration kRepairPause = std::chrono::milliseconds(200);
 
 // The master's word that this session may not go on with the chunk; anything else is worth asking again.
@@ -120,26 +122,15 @@ Task<void> ChunkWriter::send(uint64_t sequence) {
     found = retained_.find(sequence);
     if (broken_ || repairing_ || found == retained_.end()) continue;
     uint64_t version = grant_.version;
-    ReplicaAddress head = grant_.replicas.front();
-    ChunkWriteRequest request = request_for(sequence, found->second);
-    request.chain.assign(grant_.replicas.begin() + 1, grant_.replicas.end());
-    Payload data = found->second.data;
-    RpcClient::CallOptions options{.deadline = world_.clock().now() + kChunkWriteDeadline};
-    auto answer = co_await typed_call(servers_.client(head.address), std::move(request), options, std::move(data));
-    if (version != grant_.version) continue;  // the chain has changed meanwhile: once more, to the new one
     std::vector<ServerId> failed;
     std::vector<ReplicaAck> behind;
     std::string reason;
-    if (!answer) {
-      failed.push_back(head.server);
-      reason = answer.error().message();
-      servers_.note_failure(head.address);
-    } else {
-      note_acks(answer->reply.acks);
-      if (all_accepted(version, answer->reply.acks, failed, reason, behind)) {
-        accepted(sequence);
-        co_return;
-      }
+    std::vector<ReplicaAck> acks = co_await deliver(sequence, found->second, failed, reason);
+    if (version != grant_.version) continue;  // the chain has changed meanwhile: once more, to the new one
+    note_acks(acks);
+    if (all_accepted(version, acks, failed, reason, behind)) {
+      accepted(sequence);
+      co_return;
     }
     for (const ReplicaAck& ack : behind) {
       Result<void> caught_up = co_await catch_up(ack.server, ack.sequence, version);
@@ -150,6 +141,49 @@ Task<void> ChunkWriter::send(uint64_t sequence) {
     }
     if (version != grant_.version || (failed.empty() && !behind.empty())) continue;
     co_await repair(version, std::move(failed), std::move(reason));
+  }
+}
+
+// Sends one write to all replicas. A small one goes to each from here, which takes one latency of the network; a large one
+// down the chain, so that it crosses this machine's link once.
+Task<std::vector<ReplicaAck>> ChunkWriter::deliver(uint64_t sequence, const Write& write, std::vector<ServerId>& failed,
+                                                   std::string& reason) {
+  ChunkWriteRequest request = request_for(sequence, write);
+  Payload data = write.data;
+  std::vector<ReplicaAddress> heads = grant_.replicas;
+  if (write.length > kSmallWriteBytes) {
+    heads.resize(1);
+    request.chain.assign(grant_.replicas.begin() + 1, grant_.replicas.end());
+  }
+  std::vector<Future<ChunkWriteReply>> waiting;
+  waiting.reserve(heads.size());
+  for (const ReplicaAddress& head : heads) {
+    Promise<ChunkWriteReply> promise(world_.executor());
+    waiting.push_back(promise.future());
+    tasks_.spawn(ask_to_write(head.address, request, data, std::move(promise)));
+  }
+  std::vector<ReplicaAck> acks;
+  for (size_t i = 0; i < heads.size(); ++i) {
+    Result<ChunkWriteReply> reply = co_await std::move(waiting[i]);
+    if (reply) {
+      std::ranges::move(reply->acks, std::back_inserter(acks));
+    } else {
+      failed.push_back(heads[i].server);
+      reason = reply.error().message();
+      servers_.note_failure(heads[i].address);
+    }
+  }
+  co_return acks;
+}
+
+Task<void> ChunkWriter::ask_to_write(std::string address, ChunkWriteRequest request, Payload data,
+                                     Promise<ChunkWriteReply> done) {
+  RpcClient::CallOptions options{.deadline = world_.clock().now() + kChunkWriteDeadline};
+  auto answer = co_await typed_call(servers_.client(address), std::move(request), options, std::move(data));
+  if (answer) {
+    done.set(std::move(answer->reply));
+  } else {
+    done.set(answer.error());
   }
 }
 

@@ -1,5 +1,5 @@
-// ChunkWriter: one chunk that this session has open for writing. It gives each write its sequence, sends it down the
-// chain, keeps it until every replica has it on disk, and sends it again when a replica failed (durability.md 1, 2, 5:
+// ChunkWriter: one chunk that this session has open for writing. It gives each write its sequence, sends it to all
+// replicas, keeps it until every replica has it on disk, and sends it again when a replica failed (durability.md 1, 2, 5:
 // docs/consistency.md).
 //
 // Loop thread only. The owner awaits stop() before it goes; whoever waits in a call then gets kCancelled and must hold
@@ -74,6 +74,10 @@ class ChunkWriter {
   };
 
   Task<void> send(uint64_t sequence);
+  // The answers of all replicas that could be asked; the others are added to `failed`.
+  Task<std::vector<ReplicaAck>> deliver(uint64_t sequence, const Write& write, std::vector<ServerId>& failed,
+                                        std::string& reason);
+  Task<void> ask_to_write(std::string address, ChunkWriteRequest request, Payload data, Promise<ChunkWriteReply> done);
   ChunkWriteRequest request_for(uint64_t sequence, const Write& write) const;
   // What an answer means: true if all replicas have accepted.
   bool all_accepted(uint64_t version, const std::vector<ReplicaAck>& acks, std::vector<ServerId>& failed,

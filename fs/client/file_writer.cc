@@ -81,12 +81,22 @@ void FileWriter::take_attributes(const Attributes& attributes) {
   if (attributes.change < base_.change) return;  // a commit's answer came first
   bool moved = attributes.data_change != base_.data_change;
   base_ = attributes;
-  if (moved && !dirty()) {
-    while (!chunks_.empty())
-      retire(chunks_.begin()->first);
-  }
+  if (moved) retire_clean();
   if (!dirty()) size_ = attributes.size;
   shared_.learned(attributes, false);
+}
+
+void FileWriter::retire_clean() {
+  if (dirty()) return;
+  while (!chunks_.empty())
+    retire(chunks_.begin()->first);
+}
+
+void FileWriter::moved_elsewhere(const Attributes& attributes) {
+  if (dirty() || attributes.data_change == base_.data_change || attributes.change < base_.change) return;
+  base_ = attributes;
+  size_ = attributes.size;
+  retire_clean();
 }
 
 // ---------------------------------------------------------------- writing
@@ -292,9 +302,14 @@ Task<Result<void>> FileWriter::sync_as(SyncKind kind) {
     done = co_await send_gathered(kind != SyncKind::kBackground);
   }
   uint64_t generation = generation_;
-  if (done) done = co_await sync_chunks(deadline());
-  bool seal = kind == SyncKind::kBackground && writers == 0 && generation == generation_ && gathered_bytes_ == 0;
-  if (done && (seal || must_commit(kind))) done = co_await commit(seal);
+  TimePoint until = deadline();
+  for (bool again = done.has_value(); again;) {
+    done = co_await sync_chunks(until);
+    bool seal = kind == SyncKind::kBackground && writers == 0 && generation == generation_ && gathered_bytes_ == 0;
+    if (done && (seal || must_commit(kind))) done = co_await commit(seal);
+    again = false;
+    if (done.failed_with(ErrorCode::kOldVersion) && shared_.world.clock().now() < until) again = co_await ask_versions();
+  }
   if (done && generation == generation_ && gathered_bytes_ == 0 && !must_commit(SyncKind::kData)) dirty_ = false;
   // The master's last word: the chunk, or the file, is somebody else's. Asking again would change nothing.
   bool refused = done.failed_with(ErrorCode::kStale) || done.failed_with(ErrorCode::kOldVersion) ||
@@ -307,6 +322,21 @@ Task<Result<void>> FileWriter::sync_as(SyncKind kind) {
   syncing_ = false;
   co_await stop_retired();
   co_return done;
+}
+
+// The master has raised the version of a chunk by itself (a replica came back) just before the commit reached it. True if
+// that is what happened: the chunks are known again, what a replica may lack is sent again, and the commit may be too.
+Task<bool> FileWriter::ask_versions() {
+  std::vector<std::shared_ptr<ChunkWriter>> asked;
+  for (auto& [index, chunk] : chunks_)
+    asked.push_back(chunk.writer);
+  bool moved = false;
+  for (const std::shared_ptr<ChunkWriter>& writer : asked) {
+    uint64_t version = writer->version();
+    co_await writer->refused_as_old(version);
+    moved = moved || (!writer->broken() && writer->version() > version);
+  }
+  co_return moved;
 }
 
 Task<Result<void>> FileWriter::sync_chunks(TimePoint until) {

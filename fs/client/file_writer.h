@@ -71,6 +71,9 @@ class FileWriter {
   const Error& last_error() const { return last_error_; }
   // A replica says that this chunk has been opened by somebody else since: it is not ours any more. True if it was dropped.
   bool superseded(uint32_t index);
+  // The content is somebody else's work since: what was open here is not asked any more. A replica that missed the raise
+  // of its version would answer with what it has.
+  void moved_elsewhere(const Attributes& attributes);
   // The session ended: what was not durable is lost.
   void lose(Error error);
   // The file is gone, and nobody has it open: what is left to write is for nobody.
@@ -90,6 +93,7 @@ class FileWriter {
   enum class SyncKind { kData, kAll, kBackground };
   Task<Result<void>> sync_as(SyncKind kind);
   Task<Result<void>> sync_chunks(TimePoint until);
+  Task<bool> ask_versions();
   Task<Result<void>> commit(bool seal);
   bool must_commit(SyncKind kind) const;
   Task<void> write_back(Duration delay);
@@ -104,6 +108,7 @@ class FileWriter {
   // Without a lease for kWriterKeepsChunksMs: the master may seal the chunks that are committed, so they are asked for
   // again. Before each use of chunks_, and before the lease is taken anew.
   void let_go_of_idle();
+  void retire_clean();
   void drop_broken();
   Task<void> stop_retired();
   TimePoint deadline() const { return shared_.world.clock().now() + shared_.request_timeout; }

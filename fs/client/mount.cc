@@ -95,6 +95,7 @@ bool Mount::learn(const Attributes& attributes, bool ours) {
   Inode* state = find(attributes.inode);
   if (!state || attributes.change < state->attributes.change) return false;
   state->attributes = attributes;
+  if (!ours && state->writer) state->writer->moved_elsewhere(attributes);
   if (attributes.data_change == state->pages_of) return false;
   state->pages_of = attributes.data_change;
   if (state->reader) state->reader->forget_layout();  // own writes bring chunks too, and close lets go of their writers
