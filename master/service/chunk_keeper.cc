@@ -44,6 +44,10 @@ void ChunkKeeper::start_leading() {
   keeper.tasks.spawn(keeper.run_sealing(keeper.leadership));
 }
 
+void ChunkKeeper::excuse_silence() {
+  impl_->servers.excuse_silence();
+}
+
 void ChunkKeeper::stop_leading() {
   ++impl_->leadership;
   impl_->work.notify_all();

@@ -40,6 +40,8 @@ class ChunkKeeper {
   // leading.
   void start_leading();
   void stop_leading();
+  // This process did not run for a while, and could hear no chunkserver.
+  void excuse_silence();
   Task<void> stop();
 
   // ---- for clients (MetaService has checked the session)

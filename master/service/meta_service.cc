@@ -27,6 +27,7 @@ MetaService::MetaService(MasterCore& core, SharedLeases& leases, SessionDesk& se
   for (size_t i = 0; i < kNameStripes; ++i)
     name_stripes_.push_back(std::make_unique<Mutex>(core.world().executor()));
   sessions_.on_ended([this](SessionId) { lease_free_.notify_all(); });
+  sessions_.on_stalled([this] { keeper_.excuse_silence(); });
 }
 
 void MetaService::add_handlers(RpcServer& server) {

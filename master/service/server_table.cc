@@ -85,6 +85,11 @@ void ServerTable::suspect(ServerId id) {
   if (server) server->heard = std::min(server->heard, world_.clock().now() - silent_after_);
 }
 
+void ServerTable::excuse_silence() {
+  for (auto& [id, server] : servers_)
+    server->heard = std::max(server->heard, world_.clock().now() - silent_after_);
+}
+
 std::vector<ServerId> ServerTable::ids() const {
   std::vector<ServerId> ids;
   for (const auto& [id, server] : servers_)

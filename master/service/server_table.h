@@ -48,6 +48,8 @@ class ServerTable {
   ServerHealth health(const LiveServer& server) const;
   // Its connection was refused or broke while something was ordered: silent until its next heartbeat.
   void suspect(ServerId server);
+  // Nobody could be heard for a while: each has its time before it counts as dead again.
+  void excuse_silence();
   std::vector<ServerId> ids() const;  // ascending
   ClusterView view() const;
   size_t alive_count() const;

@@ -9,6 +9,9 @@ namespace cairn {
 
 namespace {
 constexpr Duration kTickPeriod = std::chrono::seconds(1);
+// This process did not run for so long (it was stopped, or its machine was): it could hear nobody, so nobody's silence
+// counts until they have had their time again.
+constexpr Duration kStall = std::chrono::seconds(1);
 constexpr Duration kBusyTickPeriod = std::chrono::milliseconds(20);  // while removals left work behind
 }  // namespace
 
@@ -43,11 +46,20 @@ Task<void> SessionDesk::stop() {
 }
 
 Task<void> SessionDesk::run(uint64_t leadership) {
+  TimePoint excused_until{};
   while (leadership == leadership_) {
     bool busy = core_.machine().work_pending();
-    Result<void> slept = co_await tasks_.sleep_for(busy ? kBusyTickPeriod : kTickPeriod);
+    TimePoint planned = core_.world().clock().now() + (busy ? kBusyTickPeriod : kTickPeriod);
+    Result<void> slept = co_await tasks_.sleep_until(planned);
     if (!slept || leadership != leadership_) co_return;
     leases_.expire(now_ms());
+    TimePoint now = core_.world().clock().now();
+    if (now - planned > kStall) {
+      log_warning("master.stalled", "ms={}", (now - planned) / std::chrono::milliseconds(1));
+      excused_until = now + std::chrono::milliseconds(core_.machine().cluster().session_ms);
+      if (stalled_) stalled_();
+    }
+    if (now < excused_until) continue;
     if (!core_.machine().wants_ticks() && !core_.machine().work_pending()) continue;
     Result<TickReply> ticked = co_await core_.propose_for<TickReply>(Tick{}, true);
     if (!ticked) {

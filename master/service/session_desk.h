@@ -36,6 +36,9 @@ class SessionDesk {
   // Somebody who waits for a lease should look again.
   void on_ended(std::function<void(SessionId)> callback) { ended_ = std::move(callback); }
 
+  // This process did not run for a while; what counted the silence of others begins anew.
+  void on_stalled(std::function<void()> callback) { stalled_ = std::move(callback); }
+
   uint64_t now_ms() const;
 
  private:
@@ -55,6 +58,7 @@ class SessionDesk {
   std::vector<Renewal> renewals_;
   bool renewing_ = false;
   std::function<void(SessionId)> ended_;
+  std::function<void()> stalled_;
   TaskGroup tasks_;
 };
 

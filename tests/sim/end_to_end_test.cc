@@ -151,6 +151,22 @@ TEST_F(EndToEnd, WhatWasSyncedSurvivesAPowerCutOfEverything) {
   expect_content(cluster, 0, "file", data);
 }
 
+// A master that was stopped for longer than a session's time heard nobody in it: that is not the sessions' silence.
+TEST_F(EndToEnd, AMasterThatWasStoppedEndsNoSession) {
+  SimCluster cluster(8, {.mounts = 1});
+  ASSERT_TRUE(cluster.start());
+  Buffer data = pattern(300000, 4);
+  write(cluster, "before", data);
+  SessionId session = cluster.file_system(0)->session();
+  cluster.master().pause();
+  cluster.simulator().run_for(std::chrono::seconds(40));
+  cluster.master().resume();
+  cluster.simulator().run_for(std::chrono::seconds(15));
+  EXPECT_EQ(cluster.file_system(0)->session(), session);
+  EXPECT_EQ(cluster.registered_servers(), 3u);
+  expect_content(cluster, 0, "before", data);
+}
+
 TEST_F(EndToEnd, TheMasterRestartsInTheMiddle) {
   SimCluster cluster(4, {.mounts = 1});
   ASSERT_TRUE(cluster.start());
