@@ -297,16 +297,22 @@ Task<Result<void>> FileWriter::sync_as(SyncKind kind) {
   if (!dirty() && !mtime_) co_return Result<void>();
   syncing_ = true;
   Result<void> done;
+  Written written;
   {
     Semaphore::Permit write_turn = co_await write_mutex_.lock();
     done = co_await send_gathered(kind != SyncKind::kBackground);
+    written = written_so_far();
   }
   uint64_t generation = generation_;
   TimePoint until = deadline();
   for (bool again = done.has_value(); again;) {
     done = co_await sync_chunks(until);
-    bool seal = kind == SyncKind::kBackground && writers == 0 && generation == generation_ && gathered_bytes_ == 0;
-    if (done && (seal || must_commit(kind))) done = co_await commit(seal);
+    // Whoever opens the file to write while its chunks are being sealed waits for that: then they are opened anew.
+    bool seal = kind == SyncKind::kBackground && writers == 0;
+    Semaphore::Permit nobody_writes;
+    if (done && seal) nobody_writes = co_await write_mutex_.lock();
+    seal = seal && writers == 0 && generation == generation_ && gathered_bytes_ == 0;
+    if (done && (seal || must_commit(kind))) done = co_await commit(written, seal);
     again = false;
     if (done.failed_with(ErrorCode::kOldVersion) && shared_.world.clock().now() < until) again = co_await ask_versions();
   }
@@ -353,26 +359,34 @@ Task<Result<void>> FileWriter::sync_chunks(TimePoint until) {
   co_return Result<void>();
 }
 
-Task<Result<void>> FileWriter::commit(bool seal) {
+FileWriter::Written FileWriter::written_so_far() const {
+  Written written{.size = size_, .mtime = mtime_, .lengths = {}};
+  for (const auto& [index, chunk] : chunks_)
+    written.lengths[index] = chunk.writer->length();
+  return written;
+}
+
+Task<Result<void>> FileWriter::commit(Written written, bool seal) {
   CommitOp op;
   op.inode = inode_;
   // Only what was written since: meanwhile another mount may have made the file shorter.
-  if (size_ > base_.size) op.size_at_least = size_;
-  op.mtime = mtime_;
-  std::optional<FileTime> mtime = mtime_;
+  if (written.size > base_.size) op.size_at_least = written.size;
+  op.mtime = written.mtime;
   for (auto& [index, chunk] : chunks_) {
+    auto length = written.lengths.find(index);
+    if (length == written.lengths.end()) continue;
     const ChunkWriter& writer = *chunk.writer;
     bool sealed = seal && writer.durable() && !writer.broken();
-    bool known = chunk.committed_version == writer.version() && chunk.committed_length == writer.length() &&
+    bool known = chunk.committed_version == writer.version() && chunk.committed_length == length->second &&
                  (!writer.trimmed() || chunk.committed_trim);
     if (known && !sealed) continue;
     CommitOp::Chunk item;
     item.index = index;
     item.chunk = writer.chunk();
     item.version = writer.version();
-    item.length = writer.length();
+    item.length = length->second;
     item.allocated_bytes =
-        static_cast<uint32_t>((writer.length() + kBlockSizeBytes - 1) / kBlockSizeBytes * kBlockSizeBytes);
+        static_cast<uint32_t>((item.length + kBlockSizeBytes - 1) / kBlockSizeBytes * kBlockSizeBytes);
     item.trimmed = writer.trimmed() && !chunk.committed_trim;  // once: a later cut sets a new limit
     item.seal = sealed;
     op.chunks.push_back(item);
@@ -388,7 +402,7 @@ Task<Result<void>> FileWriter::commit(bool seal) {
     found->second.committed_trim = found->second.committed_trim || item.trimmed;
     if (item.seal) retire(item.index);
   }
-  if (mtime_ == mtime) mtime_.reset();
+  if (mtime_ == written.mtime) mtime_.reset();
   base_ = reply->attributes;
   shared_.learned(reply->attributes, true);
   co_return Result<void>();

@@ -94,7 +94,14 @@ class FileWriter {
   Task<Result<void>> sync_as(SyncKind kind);
   Task<Result<void>> sync_chunks(TimePoint until);
   Task<bool> ask_versions();
-  Task<Result<void>> commit(bool seal);
+  // What a sync has to make durable: what was there when it began. Later writes may be on no disk when it commits.
+  struct Written {
+    uint64_t size = 0;
+    std::optional<FileTime> mtime;
+    std::map<uint32_t, uint32_t> lengths;  // of the chunks, by index
+  };
+  Written written_so_far() const;
+  Task<Result<void>> commit(Written written, bool seal);
   bool must_commit(SyncKind kind) const;
   Task<void> write_back(Duration delay);
   void plan_write_back(Duration delay);
