@@ -283,6 +283,7 @@ Task<Result<AttributesView>> Mount::set_attributes(InodeId inode, Changes change
     names_.forget(inode);  // it may have happened all the same
     co_return reply.error();
   }
+  names_.changed(reply->attributes, 1);
   names_.heard(reply->attributes, MasterLink::lease_end(asked, reply->lease));
   if (state && state->writer) {
     if (changes.size) state->writer->truncated(reply->attributes);

@@ -21,8 +21,8 @@ NameCache::Known* NameCache::find(InodeId inode) {
 void NameCache::heard(const Attributes& attributes, TimePoint until) {
   if (!attributes.inode || attributes.nlink == 0) return forget(attributes.inode);
   auto directory = directories_.find(attributes.inode);
-  if (directory != directories_.end() && attributes.data_change > directory->second.data_change) {
-    drop_directory(attributes.inode);  // somebody else changed its names
+  if (directory != directories_.end() && attributes.change > directory->second.change) {
+    drop_directory(attributes.inode);  // somebody else changed it, perhaps its names
   }
   Known* known = find(attributes.inode);
   if (!known) {
@@ -44,15 +44,15 @@ std::optional<NameCache::Known> NameCache::attributes(InodeId inode, TimePoint n
 
 void NameCache::made_directory(const Attributes& directory) {
   drop_directory(directory.inode);
-  directories_[directory.inode] = Directory{.data_change = directory.data_change, .names = {}, .used = ++clock_};
+  directories_[directory.inode] = Directory{.change = directory.change, .names = {}, .used = ++clock_};
   make_room();
 }
 
 void NameCache::changed(const Attributes& directory, uint64_t steps) {
   auto found = directories_.find(directory.inode);
   if (found == directories_.end()) return;
-  if (directory.data_change != found->second.data_change + steps) return drop_directory(directory.inode);
-  found->second.data_change = directory.data_change;
+  if (directory.change != found->second.change + steps) return drop_directory(directory.inode);
+  found->second.change = directory.change;
   found->second.used = ++clock_;
 }
 
@@ -73,7 +73,7 @@ std::optional<TimePoint> NameCache::absent_until(InodeId directory, const std::s
   auto found = directories_.find(directory);
   if (found == directories_.end() || found->second.names.contains(name)) return std::nullopt;
   std::optional<Known> known = attributes(directory, now);
-  if (!known || known->attributes.data_change != found->second.data_change) return std::nullopt;
+  if (!known || known->attributes.change != found->second.change) return std::nullopt;
   found->second.used = ++clock_;
   return known->until;
 }

@@ -34,9 +34,8 @@ class NameCache {
 
   // This mount made the directory: it has no names, until others or we give it some.
   void made_directory(const Attributes& directory);
-  // Changes of names by this mount, with the directory as it is after. `steps`: by how much Attributes::data_change moved
-  // if nobody else changed the directory meanwhile; if it moved further its names are forgotten. Call before heard() for
-  // the same answer.
+  // Changes by this mount, with the directory as it is after. `steps`: by how much Attributes::change moved if nobody else
+  // changed the directory meanwhile; if it moved further its names are forgotten. Call before heard() for the same answer.
   void changed(const Attributes& directory, uint64_t steps);
   void added(InodeId directory, std::string_view name);
   void removed(InodeId directory, std::string_view name);
@@ -52,7 +51,7 @@ class NameCache {
 
  private:
   struct Directory {
-    uint64_t data_change = 0;  // that `names` are of
+    uint64_t change = 0;  // that `names` are of
     std::unordered_set<std::string> names;
     uint64_t used = 0;
   };
