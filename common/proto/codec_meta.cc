@@ -399,12 +399,14 @@ static void write(wire::RenewSessionRequest::Builder out, const RenewSessionRequ
   out.setSession(wire_of(in.session));
   out.setKnownTerm(in.known_term);
   write(out.initOpenInodes(count(in.open_inodes)), in.open_inodes);
+  out.setMore(in.more);
 }
 
 static void read(wire::RenewSessionRequest::Reader in, RenewSessionRequest& out) {
   read(in.getSession(), out.session);
   read(in.getKnownTerm(), out.known_term);
   read(in.getOpenInodes(), out.open_inodes);
+  read(in.getMore(), out.more);
 }
 
 static void write(wire::RenewSessionReply::Builder out, const RenewSessionReply& in) {

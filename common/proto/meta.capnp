@@ -379,6 +379,7 @@ struct RenewSessionRequest {
   session @0 :UInt64;
   knownTerm @1 :UInt64;           # of the last answer
   openInodes @2 :List(UInt64);    # all of them when the term has changed; else empty
+  more @3 :Bool;                  # they go on in the next request
 }
 
 struct RenewSessionReply {

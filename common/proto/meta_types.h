@@ -267,7 +267,12 @@ struct ReportBadReplicaRequest { SessionId session; ChunkId chunk; uint64_t vers
 
 struct OpenSessionRequest { std::string host; std::string mountpoint; std::string program; };
 struct OpenSessionReply { SessionId session; uint64_t term = 0; uint32_t duration_ms = 0; FileTime now = 0; ClusterId cluster; };
-struct RenewSessionRequest { SessionId session; uint64_t known_term = 0; std::vector<InodeId> open_inodes; };  // open_inodes: all of them, when the term has changed
+struct RenewSessionRequest {
+  SessionId session;
+  uint64_t known_term = 0;
+  std::vector<InodeId> open_inodes;  // all of them, when the term has changed
+  bool more = false;                 // they do not fit: the next request has more of them
+};
 struct RenewSessionReply { uint64_t term = 0; uint32_t duration_ms = 0; FileTime now = 0; bool reclaim = false; };  // reclaim: say again with open_inodes
 struct CloseSessionRequest { SessionId session; };
 

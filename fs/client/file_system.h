@@ -34,6 +34,7 @@ struct ClientOptions {
   uint64_t write_buffer_bytes = 256 * kMiB;             // what is not yet durable, over all files
   uint64_t read_ahead_bytes = 16 * kMiB;                // a sequential reader's
   uint64_t cache_entries = 100'000;                     // names and attributes kept under leases
+  uint32_t reclaim_page = 32'768;                       // open files told to a new master in one message
 };
 
 // What an answer may be cached for, by the kernel too: never longer than what is left of the lease.

@@ -171,6 +171,8 @@ Task<void> MasterLink::renew_forever() {
 Task<void> MasterLink::renew_once() {
   RenewSessionRequest request;
   request.known_term = term_;
+  std::vector<InodeId> held;  // what is not yet told
+  bool telling = false;
   for (;;) {
     TimePoint asked = world_.clock().now();
     auto reply = co_await ask_until(request, asked + session_time_);
@@ -181,11 +183,20 @@ Task<void> MasterLink::renew_once() {
     learn_time(asked, reply->now);
     session_time_ = std::chrono::milliseconds(reply->duration_ms);
     term_ = reply->term;
-    if (!reply->reclaim || !request.open_inodes.empty() || !open_inodes_) co_return;
-    // A new master leads: it learns what we hold open before it may remove anything without names.
-    request.open_inodes = open_inodes_();
-    request.known_term = reply->term;
-    if (request.open_inodes.empty()) co_return;
+    // A new master leads: it learns what we hold open before it may remove anything without names. If another one
+    // leads before it has heard all, that one hears it from the beginning.
+    bool goes_on = telling && reply->term == request.known_term;
+    if (goes_on && !request.more) co_return;
+    if (!goes_on) {
+      if (!reply->reclaim || !open_inodes_) co_return;
+      held = open_inodes_();
+      telling = true;
+      request.known_term = reply->term;
+    }
+    size_t told = std::min<size_t>(held.size(), options_.reclaim_page);
+    request.open_inodes.assign(held.end() - static_cast<ptrdiff_t>(told), held.end());
+    held.resize(held.size() - told);
+    request.more = !held.empty();
   }
 }
 

@@ -128,9 +128,9 @@ Task<Result<RenewSessionReply>> SessionDesk::renew(RenewSessionRequest request) 
   // The client that already says what it holds open (or that holds nothing, and knows the term) has reclaimed.
   if (unclaimed && request.known_term == core_.term()) {
     leases_.reclaim(request.session, request.open_inodes);
-    unclaimed_.erase(request.session);
+    unclaimed = request.more;
+    if (!unclaimed) unclaimed_.erase(request.session);
     if (unclaimed_.empty()) reclaimed_.notify_all();
-    unclaimed = false;
   }
   reply.reclaim = unclaimed;
   co_return reply;

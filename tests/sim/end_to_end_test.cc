@@ -344,6 +344,42 @@ TEST_F(EndToEnd, AnAnswerThatACommitOvertookDoesNotMakeAFileShorter) {
   ASSERT_TRUE(answer->has_value());
   EXPECT_EQ((*answer)->attributes.size, 9000u);
   cluster.file_system(0)->set_kernel_caches(nullptr);
+
+Task<Result<void>> unlink_name(FS& fs, std::string name) {
+  Result<void> done = co_await fs.unlink(kRootInode, name);
+  co_return done;
+}
+
+// More open files than one message tells: a new master hears of all of them before it lets names go.
+TEST_F(EndToEnd, AfterARestartOfTheMasterAllOpenFilesAreStillOpen) {
+  constexpr int kFiles = 25;
+  SimClusterOptions options{.mounts = 2};
+  options.client.reclaim_page = 10;
+  SimCluster cluster(10, options);
+  ASSERT_TRUE(cluster.start());
+  std::vector<FS::HandleId> handles;
+  for (int i = 0; i < kFiles; ++i) {
+    auto opened = cluster.run<Result<FS::HandleId>>(0, [&](FS& fs) { return create_open(fs, std::to_string(i)); });
+    ASSERT_DONE(opened);
+    handles.push_back(**opened);
+    auto written = cluster.run<Result<void>>(
+        0, [&](FS& fs) { return write_and_sync(fs, handles.back(), 0, pattern(1000, static_cast<uint8_t>(i))); });
+    ASSERT_DONE(written);
+  }
+  cluster.master().crash(Crash::kProcess);
+  cluster.start_master();
+  for (int i = 0; i < kFiles; ++i) {
+    auto removed = cluster.run<Result<void>>(1, [&](FS& fs) { return unlink_name(fs, std::to_string(i)); });
+    ASSERT_DONE(removed);
+  }
+  cluster.simulator().run_for(std::chrono::seconds(90));  // the grace time of chunks, too
+  EXPECT_EQ(cluster.master_server()->machine().counters().chunks, uint64_t{kFiles});
+  for (int i = 0; i < kFiles; ++i) {
+    FS::HandleId handle = handles[static_cast<size_t>(i)];
+    auto read = cluster.run<Result<Payload>>(0, [&](FS& fs) { return read_handle(fs, handle, 1000); });
+    ASSERT_DONE(read);
+    EXPECT_TRUE(text_of(**read) == pattern(1000, static_cast<uint8_t>(i)).view()) << i;
+  }
 }
 
 TEST_F(EndToEnd, TheSameSeedGivesTheSameTrace) {
