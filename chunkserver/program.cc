@@ -60,6 +60,8 @@ ConfigScheme scheme_for(Settings& s) {
               "Up to this size bytes are kept inside LevelDB, larger ones beside it.");
   scheme.size("store.clean_rate", &s.server.store.clean_bytes_per_second, {},
               "Bytes a second for rewriting segments that are mostly holes; 0: they stay.");
+  scheme.size("store.scrub_rate", &s.server.scrubber.bytes_per_second, {},
+              "Bytes a second for reading everything again and verifying it, an hour between rounds; 0: never.");
   scheme.section("memory", "Bounds on memory.");
   scheme.size("memory.unsynced", &s.server.store.unsynced_limit_bytes, {.min = 8 * kMiB},
               "Data of each directory that is not yet on disk; beyond it writers wait.");

@@ -93,6 +93,7 @@ struct ChunkServer::Parts {
   std::optional<ChunkPeers> peers;
   std::optional<WritePath> writes;
   std::optional<ChunkCopier> copier;
+  std::optional<Scrubber> scrubber;
   std::optional<ChunkService> service;
   std::optional<RpcServer> rpc;
   std::optional<HttpServer> http;
@@ -164,6 +165,7 @@ Task<Result<void>> ChunkServer::start() {
   p.peers.emplace(world_, hello);
   p.writes.emplace(world_, *p.store, *p.chunks, *p.access, *p.peers, p.self);
   p.copier.emplace(world_, *p.store, *p.chunks, *p.peers);
+  p.scrubber.emplace(world_, *p.store, settings_.scrubber, nullptr);  // the store tells what is bad
   ChunkService::Parts service{*p.store, *p.chunks, *p.access, *p.writes, *p.copier};
   p.service.emplace(world_, service, p.self);
   RpcServerOptions rpc;
@@ -208,6 +210,7 @@ Task<Result<void>> ChunkServer::start() {
     parts_->agent->report_bad(chunk);
   });
   p.agent->start();
+  p.scrubber->start();
   log_info("ready", "address={} server={} incarnation={} folders={}", to_string(p.address), p.self.server,
            p.self.incarnation, p.folders.size());
   co_return Result<void>();
@@ -215,6 +218,7 @@ Task<Result<void>> ChunkServer::start() {
 
 Task<void> ChunkServer::stop() {
   Parts& p = *parts_;
+  if (p.scrubber) co_await p.scrubber->stop();
   if (p.agent) co_await p.agent->stop();
   // Whoever waits is told that it is over; then nobody can come any more; then what they used may go.
   if (p.access) p.access->stop();
@@ -267,6 +271,10 @@ void ChunkServer::export_gauges() {
   set("cairn_chunkserver_chunks", "Chunks held", space.chunks);
   set("cairn_chunkserver_stores", "Data directories in use", space.stores);
   set("cairn_chunkserver_stores_failed", "Data directories that failed", space.stores_failed);
+  const ScrubProgress& scrubbed = parts_->scrubber->progress();
+  set("cairn_chunkserver_scrub_rounds", "Rounds over all chunks since the start", scrubbed.rounds);
+  set("cairn_chunkserver_scrub_bytes", "Bytes read again and verified since the start", scrubbed.bytes);
+  set("cairn_chunkserver_scrub_bad", "Chunks that were found bad by it", scrubbed.bad);
   set("cairn_chunkserver_copies_running", "Chunks being copied here", parts_->copier->running());
   set("cairn_chunkserver_log_time_ms", "Log time, as far as it is known", parts_->access->log_time_ms());
 }

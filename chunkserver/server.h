@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "chunkserver/store/chunk_store.h"
+#include "chunkserver/store/scrubber.h"
 #include "common/base/units.h"
 #include "common/runtime/world.h"
 
@@ -25,6 +26,7 @@ struct ChunkServerSettings {
   std::vector<std::string> masters;  // addresses
   std::string domain;                // failure domain; empty: none said
   StoreOptions store;                // for each directory; its folder is not used
+  ScrubberOptions scrubber;
   uint64_t connection_memory_bytes = 64 * kMiB;
   std::string program;  // "cairn-chunkserver 0.1.0"
   // It cannot go on (it belongs to another cluster than its masters). Once; called on the loop.

@@ -44,7 +44,7 @@ Task<bool> Scrubber::scrub_all() {
       co_return true;
     }
     for (const ReplicaStatus& status : page->chunks) {
-      if (status.state != ChunkState::kSealed || !status.complete) continue;
+      if (!status.complete) continue;  // it is being filled
       bool on = co_await scrub_chunk(status);
       if (!on) co_return false;
     }

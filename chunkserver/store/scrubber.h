@@ -1,4 +1,6 @@
-// Scrubber reads every sealed chunk again, slowly, and says which are bad, before the last good copy elsewhere is.
+// Scrubber reads every chunk again, slowly, and says which are bad, before the last good copy elsewhere is. Open ones
+// too: a store is not told of every seal (docs/decisions/002), and what is being written meanwhile is left out by the
+// store.
 //
 // Loop thread only. The World and the store outlive it; stop() before it goes away.
 #pragma once
@@ -25,7 +27,7 @@ struct ScrubProgress {
 
 class Scrubber {
  public:
-  // `bad` runs on the loop for each chunk with bytes that do not match, or cannot be read. (The store calls its own
+  // `bad` (may be empty) runs on the loop for each chunk with bytes that do not match, or cannot be read. (The store calls its own
   // callback too.)
   Scrubber(World& world, ChunkStore& store, ScrubberOptions options, std::function<void(ChunkId, const Error&)> bad);
 

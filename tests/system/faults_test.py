@@ -244,6 +244,41 @@ def a_flipped_byte_is_found_and_repaired(cluster):
     wait_for("the bad replicas to be repaired", lambda: healthy(cluster), 60)
 
 
+def places(folder, needle):
+    """(path, offset) of each place under the folder that has these bytes."""
+    found = []
+    for where, _, files in os.walk(folder):
+        for name in files:
+            path = os.path.join(where, name)
+            with open(path, "rb") as f:
+                at = f.read().find(needle)
+            if at >= 0:
+                found.append((path, at))
+    return found
+
+
+def a_flipped_byte_that_nobody_reads_is_found_and_repaired(cluster):
+    cluster.up()
+    mnt = cluster.mount()
+    data = block(1) + block(2)
+    with open(f"{mnt}/f", "wb") as f:
+        f.write(data)
+    cluster.umount(mnt)  # nobody is left to read it
+    wait_for("the chunk to be sealed", lambda: cluster.status()["chunks"]["open"] == 0 and healthy(cluster), 20)
+    needle = data[5000:5064]
+    folder = os.path.join(cluster.dir, "chunks-1")
+    cluster.signal("chunkserver-1", signal.SIGTERM)
+    wait_for("it to end", lambda: not cluster.programs()["chunkserver-1"]["running"], 20)
+    (path, at), = places(folder, needle)
+    with open(path, "r+b") as f:
+        f.seek(at)
+        f.write(bytes([needle[0] ^ 0xFF]))
+    cluster.up()  # a round begins with the start of a server, and an hour after the last
+    log = os.path.join(cluster.dir, "log", "chunkserver-1.log")
+    wait_for("the scrubber to find it", lambda: "chunk.bad" in open(log).read(), 30)
+    wait_for("it to be repaired", lambda: places(folder, needle) and healthy(cluster), 60)
+
+
 def cairn_reports_and_ends_cleanly(cluster):
     cluster.up()
     mnt = cluster.mount()
@@ -267,4 +302,5 @@ if __name__ == "__main__":
     main([a_chunkserver_killed_while_writing, a_chunkserver_killed_while_reading, a_chunkserver_stopped_does_not_hang_anybody,
           a_chunkserver_restarted_between_write_and_fsync, the_master_restarts_in_the_middle_of_a_copy,
           a_writer_killed_in_mid_write_leaves_one_answer, everything_killed_at_once, two_mounts_see_each_other_within_a_second,
-          a_flipped_byte_is_found_and_repaired, cairn_reports_and_ends_cleanly])
+          a_flipped_byte_is_found_and_repaired,
+          a_flipped_byte_that_nobody_reads_is_found_and_repaired, cairn_reports_and_ends_cleanly])
