@@ -121,6 +121,8 @@ Task<Result<ChunkKeeper::Impl::Raised>> ChunkKeeper::Impl::raise(ChunkId chunk, 
     begin.survivors.push_back(replica.server);
     ++copies;
   }
+  // A writer who met full servers hears that there is no room, not that it should wait for servers.
+  if (copies == 0 && full) co_return Error(ErrorCode::kNoSpace, "no chunkserver has room for chunk " + to_string(chunk));
   if (copies == 0) co_return Error(ErrorCode::kTooFewReplicas, "no replica of chunk " + to_string(chunk) + " answers");
   // A writer goes on with what is left, if that is enough; repair brings the rest. A full server's place is taken at
   // once.

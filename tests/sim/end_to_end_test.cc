@@ -344,6 +344,7 @@ TEST_F(EndToEnd, AnAnswerThatACommitOvertookDoesNotMakeAFileShorter) {
   ASSERT_TRUE(answer->has_value());
   EXPECT_EQ((*answer)->attributes.size, 9000u);
   cluster.file_system(0)->set_kernel_caches(nullptr);
+}
 
 Task<Result<void>> unlink_name(FS& fs, std::string name) {
   Result<void> done = co_await fs.unlink(kRootInode, name);

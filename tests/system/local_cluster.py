@@ -42,7 +42,32 @@ class Cluster:
         os.environ["CAIRN_RUN_DIR"] = os.path.join(self.folder, "run")
         os.makedirs(os.environ["CAIRN_RUN_DIR"])
         self.chunkservers = chunkservers
-        self.edit = None
+        self.disks = []
+
+    def configure(self, settings):
+        """A fresh cluster with these settings: {program: {section: {key: value as in TOML}}}, "chunkserver" for all of them."""
+        self.up()
+        run([CAIRN, "local", "down", "--dir", self.dir])
+        for name in self.programs():
+            folder = name.replace("chunkserver", "chunks")
+            if not os.path.ismount(os.path.join(self.dir, folder)):
+                shutil.rmtree(os.path.join(self.dir, folder), ignore_errors=True)
+            path = os.path.join(self.dir, "config", name + ".toml")
+            with open(path) as f:
+                text = f.read()
+            for section, keys in settings.get(name, settings.get(name.split("-")[0], {})).items():
+                lines = "".join(f"{key} = {value}\n" for key, value in keys.items())
+                header = f"[{section}]\n"
+                text = text.replace(header, header + lines) if header in text else f"{text}\n{header}{lines}"
+            with open(path, "w") as f:
+                f.write(text)
+
+    def give_disk(self, name, size):
+        """The chunkserver's folder becomes a disk of its own, of that size. Before it is started."""
+        path = os.path.join(self.dir, name.replace("chunkserver", "chunks"))
+        os.makedirs(path, exist_ok=True)
+        run(["mount", "-t", "tmpfs", "-o", f"size={size}", "cairn-test", path])
+        self.disks.append(path)
 
     def up(self):
         run([CAIRN, "local", "up", "--dir", self.dir, "--chunkservers", str(self.chunkservers)])
@@ -116,6 +141,8 @@ class Cluster:
             for program in self.programs().values():
                 if program["running"]:
                     os.kill(program["pid"], signal.SIGKILL)
+        for path in self.disks:
+            subprocess.run(["umount", "-l", path], stderr=subprocess.DEVNULL, timeout=30)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def logs(self):
