@@ -83,3 +83,14 @@ struct InfoReply {
   chunks @1 :List(ChunkInfo);
   chunksTotal @2 :UInt64;         # of the whole file
 }
+
+struct RemoveServerRequest {
+  server @0 :UInt64;
+  force @1 :Bool;                 # give up what has no copy elsewhere
+}
+
+struct RemoveServerReply {
+  chunks @0 :UInt64;              # had a replica there
+  lost @1 :UInt64;                # of them had none elsewhere
+  lostInodes @2 :List(UInt64);    # whose chunks those were; the first few
+}

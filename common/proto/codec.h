@@ -110,7 +110,9 @@ Result<T> decode(std::string_view bytes) = delete;
   X(StatusRequest)              \
   X(StatusReply)                \
   X(InfoRequest)                \
-  X(InfoReply)
+  X(InfoReply)                  \
+  X(RemoveServerRequest)        \
+  X(RemoveServerReply)
 
 #define CAIRN_MESSAGES(X)    \
   CAIRN_MUTATION_MESSAGES(X) \

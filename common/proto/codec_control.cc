@@ -206,6 +206,28 @@ static void read(wire::StatusReply::Reader in, StatusReply& out) {
   read(in.getWarnings(), out.warnings);
 }
 
+static void write(wire::RemoveServerRequest::Builder out, const RemoveServerRequest& in) {
+  out.setServer(wire_of(in.server));
+  out.setForce(in.force);
+}
+
+static void read(wire::RemoveServerRequest::Reader in, RemoveServerRequest& out) {
+  read(in.getServer(), out.server);
+  read(in.getForce(), out.force);
+}
+
+static void write(wire::RemoveServerReply::Builder out, const RemoveServerReply& in) {
+  out.setChunks(in.chunks);
+  out.setLost(in.lost);
+  write(out.initLostInodes(count(in.lost_inodes)), in.lost_inodes);
+}
+
+static void read(wire::RemoveServerReply::Reader in, RemoveServerReply& out) {
+  read(in.getChunks(), out.chunks);
+  read(in.getLost(), out.lost);
+  read(in.getLostInodes(), out.lost_inodes);
+}
+
 static void write(wire::InfoRequest::Builder out, const InfoRequest& in) {
   out.setInode(wire_of(in.inode));
   out.setFirstIndex(in.first_index);

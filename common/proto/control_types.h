@@ -79,6 +79,14 @@ struct ChunkInfo {
   uint32_t length = 0;
   std::vector<ReplicaInfo> replicas;
 };
+// Forgets a chunkserver that is gone for good, and what it held. Refused with kBusy while it is heard of, and with kNotEmpty while a file has no
+// copy elsewhere that can be reached now, unless `force` gives those up.
+struct RemoveServerRequest { ServerId server; bool force = false; };
+struct RemoveServerReply {
+  uint64_t chunks = 0;                // had a replica there
+  uint64_t lost = 0;                  // of them had none elsewhere
+  std::vector<InodeId> lost_inodes;   // whose chunks those were; the first few
+};
 struct InfoReply { Attributes attributes; std::vector<ChunkInfo> chunks; uint64_t chunks_total = 0; };
 
 }  // namespace cairn

@@ -64,6 +64,7 @@ CAIRN_METHOD(202, "chunk_report", ChunkReportRequest, EmptyReply)
 // administration
 CAIRN_METHOD(250, "status", StatusRequest, StatusReply)
 CAIRN_METHOD(251, "info", InfoRequest, InfoReply)
+CAIRN_METHOD(252, "remove_server", RemoveServerRequest, RemoveServerReply)
 
 #undef CAIRN_METHOD
 

@@ -72,13 +72,13 @@ boost::json::object json_of(const StatusReply& status) {
 void print(const StatusReply& status) {
   std::printf("cluster %s, %s, %llu files and directories, goal %u\n\n", to_string(status.cluster).c_str(),
               status.program.c_str(), static_cast<unsigned long long>(status.inodes), status.default_goal);
-  Table servers({"CHUNKSERVER", "STATE", "USED", "FREE", "CHUNKS", "DOMAIN"});
+  Table servers({"ID", "CHUNKSERVER", "STATE", "USED", "FREE", "CHUNKS", "DOMAIN"});
   for (const ServerStatus& server : status.servers) {
     std::string state = server.alive ? coloured("up", Colour::kGood)
                                      : coloured("silent " + human_duration_ms(server.silent_ms), Colour::kBad);
     uint64_t used = server.space.total_bytes - std::min(server.space.total_bytes, server.space.free_bytes);
-    servers.row({server.address, state, human_bytes(used), human_bytes(server.space.free_bytes),
-                 std::to_string(server.space.chunks), server.domain});
+    servers.row({to_string(server.server), server.address, state, human_bytes(used),
+                 human_bytes(server.space.free_bytes), std::to_string(server.space.chunks), server.domain});
   }
   std::fputs(servers.str().c_str(), stdout);
   const ChunkHealth& health = status.health;

@@ -15,6 +15,7 @@ void add_local_commands(CLI::App& app, Action& action);  // local up|down|status
 void add_status_command(CLI::App& app, Action& action);
 void add_info_command(CLI::App& app, Action& action);
 void add_goal_commands(CLI::App& app, Action& action);  // goal get|set
+void add_server_commands(CLI::App& app, Action& action);  // server remove
 void add_completion_command(CLI::App& app, Action& action);
 
 }  // namespace cairn

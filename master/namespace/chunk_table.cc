@@ -112,7 +112,7 @@ ReplicaRecord make_replica(const ReplicaSpec& spec, const ServerRecord& server) 
 
 void add_garbage(Transaction& tx, ServerId server, ChunkId chunk, uint64_t version) {
   std::optional<ClusterRecord> cluster = tx.cluster();
-  if (!cluster) return;
+  if (!cluster || !tx.server(server)) return;  // a server that was removed gets no orders
   GarbageRecord garbage{version, tx.counters().log_time_ms + cluster->delete_grace_ms};
   if (std::optional<GarbageRecord> queued = tx.garbage(server, chunk)) {
     if (version <= queued->version) return;  // said again: its time goes on

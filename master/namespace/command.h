@@ -141,8 +141,13 @@ struct RemoveGarbage { ServerId server; std::vector<ChunkId> chunks; };
 // The session no longer has these inodes open: if they are orphans it lets go of them. The leader proposes it when a client closes files.
 struct CloseInodes { SessionId session; std::vector<InodeId> inodes; };
 
+// Forgets a server that is gone for good, whatever it held: its replicas leave their records with the next ticks. (The leader has made sure that
+// nothing is lost with it, or was told to give that up.)
+struct DropServer { ServerId server; };
+
 using Command = std::variant<SessionMutation, MakeCluster, RotateKeys, Tick, OpenSession, RenewSessions, EndSession, RegisterServer, RemoveServer,
-                             BeginRaise, FinishRaise, AbandonRaise, SealChunk, SetReplicas, MarkReplica, MarkReplicas, AddGarbage, RemoveGarbage, CloseInodes>;
+                             BeginRaise, FinishRaise, AbandonRaise, SealChunk, SetReplicas, MarkReplica, MarkReplicas, AddGarbage, RemoveGarbage, CloseInodes,
+                             DropServer>;
 
 struct LogEntry {
   LogContext context;

@@ -125,7 +125,7 @@ struct WorkRecord {
     kCut = 2,          // dead ChunkRefs of an inode that lives
     kSetGoal = 3,      // the inode's goal, into its chunks
     kEndSession = 4,   // replies, orphans and grants of a session that has ended
-    kForgetServer = 5, // the garbage of a server that was removed
+    kForgetServer = 5, // the replicas and the garbage of a server that was removed
   };
   Kind kind = Kind::kRemoveInode;
   InodeId inode;

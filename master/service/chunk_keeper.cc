@@ -103,7 +103,8 @@ void ChunkKeeper::Impl::drop_unused_locks() {
 Task<void> ChunkKeeper::settle() {
   Impl& keeper = *impl_;
   TimePoint until = keeper.led_since + std::chrono::milliseconds(keeper.options.server_dead_ms);
-  while (keeper.now() < until && keeper.servers.alive_count() < keeper.servers.ids().size() && !keeper.tasks.stop_requested()) {
+  while (keeper.now() < until && keeper.servers.alive_count() < keeper.servers.ids().size() &&
+         !keeper.tasks.stop_requested()) {
     Result<void> registered = co_await keeper.work.wait_until(keeper.core.world().clock(), until);
     if (!registered) co_return;
   }
@@ -308,7 +309,10 @@ std::vector<std::string> ChunkKeeper::warnings() const {
   for (const ServerStatus& server : servers()) {
     if (!server.alive)
       out.push_back("chunkserver " + server.address + " has not been heard of for " +
-                    std::to_string(server.silent_ms / 1000) + " s");
+                    std::to_string(server.silent_ms / 1000) + " s" +
+                    (impl_->servers.dead(server.server)
+                         ? "; if it is gone for good: cairn server remove " + to_string(server.server)
+                         : ""));
     if (server.space.stores_failed > 0)
       out.push_back("chunkserver " + server.address + ": " + std::to_string(server.space.stores_failed) +
                     " data directories have failed");

@@ -71,6 +71,7 @@ class ChunkKeeper {
   Task<Result<EmptyReply>> chunk_report(ChunkReportRequest request);
 
   // ---- for people
+  Task<Result<RemoveServerReply>> remove_server(RemoveServerRequest request);
   std::vector<ServerStatus> servers() const;
   ChunkHealth health() const;
   std::vector<std::string> warnings() const;

@@ -1,6 +1,6 @@
 // The inside of ChunkKeeper, in several files: chunk_keeper.cc (what clients, servers and people ask), raise.cc (one
-// chunk's version raised, recovered, sealed), repair_loops.cc (what runs by itself), idle_chunks.cc (sealing what nobody
-// writes any more), reports.cc (what servers say they hold).
+// chunk's version raised, recovered, sealed), repair_loops.cc (what runs by itself), idle_chunks.cc (sealing what
+// nobody writes any more), reports.cc (what servers say they hold).
 //
 // Loop thread only.
 #pragma once
@@ -99,6 +99,9 @@ struct ChunkKeeper::Impl {
   Task<void> seal_idle_of(SessionId session, uint64_t of_leadership);
   bool idle(const ChunkEntry& entry);
   Task<void> seal_idle(ChunkEntry entry);
+
+  // ---- remove_server.cc
+  bool only_copy(const ChunkRecord& chunk, ServerId server) const;
 
   // ---- reports.cc
   Task<void> reconcile(ServerId server, uint64_t incarnation, std::vector<ReplicaStatus> report, uint64_t next_chunk);

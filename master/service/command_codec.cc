@@ -103,6 +103,10 @@ void visit(Io& io, RemoveGarbage& v) {
 }
 
 template <class Io>
+void visit(Io& io, DropServer& v) {
+  io(v.server);
+}
+template <class Io>
 void visit(Io& io, CloseInodes& v) {
   io(v.session, v.inodes);
 }

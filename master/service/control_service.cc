@@ -18,6 +18,7 @@ void ControlService::add_handlers(RpcServer& server) {
   add_handler<ChunkReportRequest>(server, this, &ControlService::chunk_report);
   add_handler<StatusRequest>(server, this, &ControlService::status);
   add_handler<InfoRequest>(server, this, &ControlService::info);
+  add_handler<RemoveServerRequest>(server, this, &ControlService::remove_server);
 }
 
 Result<void> ControlService::leading() const {
@@ -46,6 +47,13 @@ Task<Result<EmptyReply>> ControlService::chunk_report(ChunkReportRequest request
   Result<void> able = leading();
   if (!able) co_return able.error();
   Result<EmptyReply> reply = co_await keeper_.chunk_report(std::move(request));
+  co_return reply;
+}
+
+Task<Result<RemoveServerReply>> ControlService::remove_server(RemoveServerRequest request, RpcRequest) {
+  Result<void> able = leading();
+  if (!able) co_return able.error();
+  Result<RemoveServerReply> reply = co_await keeper_.remove_server(request);
   co_return reply;
 }
 

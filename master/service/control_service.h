@@ -23,6 +23,7 @@ class ControlService {
   Task<Result<HeartbeatReply>> heartbeat(HeartbeatRequest request, RpcRequest rpc);
   Task<Result<EmptyReply>> chunk_report(ChunkReportRequest request, RpcRequest rpc);
   Task<Result<StatusReply>> status(StatusRequest request, RpcRequest rpc);
+  Task<Result<RemoveServerReply>> remove_server(RemoveServerRequest request, RpcRequest);
   Task<Result<InfoReply>> info(InfoRequest request, RpcRequest rpc);
   Result<void> leading() const;
 

@@ -173,7 +173,8 @@ Task<void> ChunkKeeper::Impl::run_step(RepairStep step) {
       break;
   }
   for (ServerId server : {step.source, step.target}) {
-    if (LiveServer* live = servers.find(server)) --live->copies_running;
+    LiveServer* live = servers.find(server);  // perhaps another than before: it may have been removed, and be back
+    if (live && live->copies_running > 0) --live->copies_running;
   }
   if (!done) {
     log_warning("master.repair_failed", "chunk={} error={}", chunk, quoted(done.error().message()));

@@ -53,6 +53,13 @@ void ServerTable::expect(ServerId id, const std::string& address, const std::str
   connect(*found);
 }
 
+void ServerTable::forget(ServerId server) {
+  auto found = servers_.find(server);
+  if (found == servers_.end()) return;
+  if (found->second->client) retired_.push_back(std::move(found->second->client));
+  servers_.erase(found);
+}
+
 LiveServer* ServerTable::find(ServerId server) {
   auto found = servers_.find(server);
   return found == servers_.end() ? nullptr : found->second.get();

@@ -41,6 +41,8 @@ class ServerTable {
   LiveServer& registered(const RegisterServerRequest& request);
   // From the records, when this master begins to lead: known, not yet heard of. It has `dead_after` from now to come.
   void expect(ServerId server, const std::string& address, const std::string& domain);
+  // Removed for good: as if it had never been known.
+  void forget(ServerId server);
   LiveServer* find(ServerId server);
   const LiveServer* find(ServerId server) const;
   bool alive(ServerId server) const;

@@ -279,6 +279,59 @@ def a_flipped_byte_that_nobody_reads_is_found_and_repaired(cluster):
     wait_for("it to be repaired", lambda: places(folder, needle) and healthy(cluster), 60)
 
 
+def a_server_that_is_gone_for_good_is_removed(cluster):
+    cluster.chunkservers = 4
+    cluster.configure({"master": {"chunks": {"repair_delay": '"3s"'}}})
+    cluster.up()
+    mnt = cluster.mount()
+    for i in range(12):
+        write_blocks(f"{mnt}/f{i}", 1)
+    wait_for("all chunks to be sealed", lambda: cluster.status()["chunks"]["open"] == 0, 20)
+    def first():
+        address = cluster.programs()["chunkserver-1"]["address"]
+        return next(s for s in cluster.status()["servers"] if s["address"].endswith(address))
+
+    wait_for("it to say what it holds", lambda: first()["chunks"] > 0, 20)
+    gone = first()
+
+    def remove(*more, server=gone["server"]):
+        return run([CAIRN, "server", "remove", server, "--master", cluster.master(), *more], check=False)
+
+    refused = remove("--force")
+    assert refused.returncode == 1 and "was heard of" in refused.stdout, refused.stdout
+    # Files with one copy, of which some are on that server only.
+    os.mkdir(f"{mnt}/single")
+    run([CAIRN, "goal", "set", f"{mnt}/single", "1"])
+    singles = [f"{mnt}/single/{i}" for i in range(16)]
+    for path in singles:
+        write_blocks(path, 1)
+    cluster.kill("chunkserver-1")
+    wait_for("it to count as gone", lambda: first()["silent_ms"] > 4000, 20)
+    wait_for("what had several copies to be repaired",
+             lambda: not any("silent" in run([CAIRN, "info", f"{mnt}/f{i}"]).stdout for i in range(12)), 60)
+    refused = remove()
+    assert refused.returncode == 1 and "no other copy" in refused.stdout and "--force" in refused.stdout, refused.stdout
+    assert remove(server="123").returncode == 1 and remove(server="nonsense").returncode == 2
+    removed = remove("--force")
+    assert removed.returncode == 0, removed.stdout
+    lost = {int(line) for line in removed.stdout.splitlines() if line.isdigit()}
+    assert lost and lost < {os.stat(path).st_ino for path in singles}, removed.stdout
+    status = cluster.status()
+    assert len(status["servers"]) == 3 and all(s["alive"] for s in status["servers"])
+    assert not [w for w in status["warnings"] if "heard of" in w], status["warnings"]
+    drop_caches()
+    for i in range(12):
+        check_blocks(f"{mnt}/f{i}", 1)
+    for path in singles:
+        if os.stat(path).st_ino not in lost:
+            check_blocks(path, 1)
+        os.unlink(path)
+    # If it comes back after all, it is a new server, and what it holds is in nobody's way.
+    cluster.up()
+    wait_for("it to be there again", lambda: (s := cluster.status()) and len(s["servers"]) == 4 and healthy(cluster), 30)
+    check_blocks(f"{mnt}/f0", 1)
+
+
 def cairn_reports_and_ends_cleanly(cluster):
     cluster.up()
     mnt = cluster.mount()
@@ -303,4 +356,4 @@ if __name__ == "__main__":
           a_chunkserver_restarted_between_write_and_fsync, the_master_restarts_in_the_middle_of_a_copy,
           a_writer_killed_in_mid_write_leaves_one_answer, everything_killed_at_once, two_mounts_see_each_other_within_a_second,
           a_flipped_byte_is_found_and_repaired,
-          a_flipped_byte_that_nobody_reads_is_found_and_repaired, cairn_reports_and_ends_cleanly])
+          a_flipped_byte_that_nobody_reads_is_found_and_repaired, a_server_that_is_gone_for_good_is_removed, cairn_reports_and_ends_cleanly])

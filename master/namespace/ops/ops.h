@@ -52,6 +52,7 @@ Reply apply_command(Transaction& tx, const MarkReplicas& mark);
 Reply apply_command(Transaction& tx, const AddGarbage& add);
 Reply apply_command(Transaction& tx, const RemoveGarbage& remove);
 Reply apply_command(Transaction& tx, const CloseInodes& close);
+Reply apply_command(Transaction& tx, const DropServer& server);
 
 // ---------------------------------------------------------------- shared by several of them
 // The session's time is over: nothing of it is accepted any more; the rest is Tick's work.

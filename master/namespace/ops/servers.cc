@@ -33,6 +33,11 @@ Reply apply_command(Transaction& tx, const RemoveServer& server) {
     return false;
   });
   if (!empty) return ErrorCode::kNotEmpty;
+  return apply_command(tx, DropServer{server.server});
+}
+
+Reply apply_command(Transaction& tx, const DropServer& server) {
+  if (!tx.server(server.server)) return ErrorCode::kNotFound;
   tx.erase(keys::server(server.server));
   --tx.counters().servers;
   push_work(tx, {.kind = WorkRecord::Kind::kForgetServer, .server = server.server});

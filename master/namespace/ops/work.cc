@@ -3,6 +3,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/base/check.h"
 #include "master/namespace/chunk_table.h"
 #include "master/namespace/ops/ops.h"
 #include "master/namespace/tree.h"
@@ -123,15 +124,28 @@ Step end_session_step(Transaction& tx, WorkRecord& work, uint32_t budget) {
   return step;
 }
 
+// Its replicas leave their records; last goes the garbage that waits for it, to which those add nothing.
 Step forget_server_step(Transaction& tx, WorkRecord& work, uint32_t budget) {
-  if (tx.server(work.server)) return {.finished = true};  // it is back
+  if (tx.server(work.server)) return {.finished = true};  // it is back, and reports what it has
   Step step;
-  const std::string prefix = keys::prefix(keys::Kind::kGarbage, work.server.value);
-  for (const std::string& key : keys_from(tx, prefix, prefix, budget)) {
-    remove_garbage(tx, work.server, ChunkId{keys::second_id(key)});
+  const std::string held = keys::prefix(keys::Kind::kServerChunk, work.server.value);
+  for (const std::string& key : keys_from(tx, held, held, budget)) {
+    const ChunkId id{keys::second_id(key)};
+    const std::optional<ChunkRecord> before = tx.chunk(id);
+    CHECK(before);  // the index is written with the record
+    ChunkRecord after = *before;
+    std::erase_if(after.replicas, [&](const ReplicaRecord& replica) { return replica.server == work.server; });
+    write_chunk(tx, id, &*before, after);
     ++step.used;
   }
-  step.finished = step.used < budget;
+  if (step.used == budget) return step;
+  const std::string garbage = keys::prefix(keys::Kind::kGarbage, work.server.value);
+  const uint32_t left = budget - step.used;
+  const std::vector<std::string> queued = keys_from(tx, garbage, garbage, left);
+  for (const std::string& key : queued)
+    remove_garbage(tx, work.server, ChunkId{keys::second_id(key)});
+  step.used += static_cast<uint32_t>(queued.size());
+  step.finished = queued.size() < left;
   return step;
 }
 

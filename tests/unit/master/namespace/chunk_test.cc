@@ -535,6 +535,53 @@ TEST_F(Garbage, ServerIsForgottenOnlyWhenItIsEmpty) {
   EXPECT_ERROR(leader.tell(RemoveServer{ServerId{1}}), ErrorCode::kNotFound);
 }
 
+TEST_F(Garbage, DroppedServerLeavesTheRecordsOfItsChunks) {
+  const ChunkId id = sealed();
+  const ChunkGrant open = grant();
+  ASSERT_TRUE(commit(file(kRootInode, "open"), 0, open));
+  const uint64_t servers = machine().counters().servers;
+  ASSERT_THAT(*machine().chunks_on(ServerId{1}, ChunkId{}, 10), SizeIs(2));
+  ASSERT_TRUE(leader.tell(AddGarbage{.server = ServerId{1}, .chunks = {{ChunkId{1'000'000}, 1}}}));
+  EXPECT_TRUE(leader.tell(DropServer{ServerId{1}}));
+  EXPECT_ERROR(machine().server(ServerId{1}), ErrorCode::kNotFound);
+  leader.settle();
+  EXPECT_EQ(machine().counters().servers, servers - 1);
+  EXPECT_EQ(machine().counters().garbage, 0u) << "there is nobody to be told";
+  EXPECT_THAT(*machine().chunks_on(ServerId{1}, ChunkId{}, 10), IsEmpty());
+  EXPECT_EQ(chunk(id).replicas.size(), 2u);
+  EXPECT_EQ(chunk(open.chunk).replicas.size(), 2u);
+  // They are under their goal now, so repair finds them; removing a file with such a chunk goes on as ever.
+  EXPECT_THAT(*machine().chunks_to_repair(ChunkId{}, 10), SizeIs(2));
+  EXPECT_ERROR(leader.tell(DropServer{ServerId{1}}), ErrorCode::kNotFound);
+}
+
+TEST_F(Garbage, ChunkWhoseOnlyServerIsDroppedIsLostAndCanBeRemoved) {
+  const ChunkId id = sealed();
+  for (uint64_t server : {1, 2, 3})
+    ASSERT_TRUE(leader.tell(DropServer{ServerId{server}}));
+  leader.settle();
+  EXPECT_THAT(chunk(id).replicas, IsEmpty());
+  EXPECT_EQ(machine().counters().lost, 1u);
+  // A server that comes back as it was is registered anew, and its report is garbage that is kept: the last copy.
+  leader.add_servers({1});
+  ASSERT_TRUE(leader.tell(AddGarbage{.server = ServerId{1}, .chunks = {{id, 1}}}));
+  leader.pass(kGraceMs);
+  EXPECT_THAT(garbage_of(1), IsEmpty());
+  const uint64_t before = machine().counters().chunks;
+  ASSERT_TRUE(unlink(kRootInode, "f"));
+  leader.settle();
+  EXPECT_EQ(machine().counters().chunks, before - 1);
+  EXPECT_EQ(machine().counters().lost, 0u);
+}
+
+TEST_F(Garbage, DroppedServerThatRegistersAtOnceKeepsItsReplicas) {
+  const ChunkId id = sealed();
+  ASSERT_TRUE(leader.tell(DropServer{ServerId{1}}));
+  leader.add_servers({1});
+  leader.settle();
+  EXPECT_EQ(chunk(id).replicas.size(), 3u);
+}
+
 TEST_F(Recovery, ChunksOfADeadWriterWaitForIt) {
   const ChunkGrant written = grant(), unused = grant();
   const InodeId f = file(kRootInode, "f");
