@@ -324,7 +324,10 @@ Task<Result<void>> FileWriter::sync_as(SyncKind kind) {
     log_error("client.commit_refused", "inode={} error={}", inode_, quoted(done.error().message()));
     discard();
   }
-  if (!done) failed(done.error());
+  // What could not be done in the background because nobody answered is still here, and is tried again: no error yet.
+  auto broken = [](const auto& item) { return item.second.writer->broken().has_value(); };
+  bool lost = refused || std::ranges::any_of(chunks_, broken);
+  if (!done && (kind != SyncKind::kBackground || lost)) failed(done.error());
   syncing_ = false;
   co_await stop_retired();
   co_return done;
@@ -427,17 +430,27 @@ Task<void> FileWriter::hold_lease() {
     if (reply) {
       let_go_of_idle();
       lease_until_ = MasterLink::lease_end(asked, reply->lease);
-    } else if (reply.failed_with(ErrorCode::kWait)) {
-      lease_until_ = TimePoint{};  // the next write waits for its turn; what is dirty goes out now
-      Result<void> synced = co_await sync_as(SyncKind::kAll);
-      if (!synced) break;
-      ReleaseWriteLeaseRequest release;
-      release.inode = inode_;
-      auto released = co_await shared_.master.ask_until(release, shared_.world.clock().now() + kMasterAttempt);
-      if (!released) break;
+    } else if (reply.failed_with(ErrorCode::kWait) && !yielding_) {
+      // Asking goes on meanwhile: the master keeps the lease for us while we flush (SharedLeases, flush_ms).
+      yielding_ = true;
+      tasks_.spawn(yield_lease());
     }
   }
   holding_ = false;
+}
+
+// Somebody else waits: what is dirty goes out now, and the next write here waits for its turn.
+Task<void> FileWriter::yield_lease() {
+  lease_until_ = TimePoint{};
+  Result<void> synced = co_await sync_as(SyncKind::kAll);
+  if (synced) {
+    lease_until_ = TimePoint{};
+    ReleaseWriteLeaseRequest release;
+    release.inode = inode_;
+    auto released = co_await shared_.master.ask_until(release, shared_.world.clock().now() + kMasterAttempt);
+    if (!released) log_debug("client.release_failed", "inode={}", inode_);  // it runs out by itself
+  }
+  yielding_ = false;
 }
 
 void FileWriter::plan_write_back(Duration delay) {
@@ -451,10 +464,9 @@ Task<void> FileWriter::write_back(Duration delay) {
     Result<void> slept = co_await tasks_.sleep_for(delay);
     write_back_planned_ = false;
     if (!slept) co_return;
-    uint64_t errors = error_count_;
     Result<void> synced = co_await sync_as(SyncKind::kBackground);
     // What could not be done because nobody answered is tried again: the data is still here.
-    if (!synced && errors != error_count_)
+    if (!synced)
       log_warning("client.write_back_failed", "inode={} error={}", inode_, quoted(synced.error().message()));
     if (synced || !dirty() || write_back_planned_) co_return;
     write_back_planned_ = true;

@@ -80,7 +80,7 @@ class FileWriter {
   void discard();
 
   uint32_t writers = 0;  // handles open for writing
-  bool idle() const { return writers == 0 && !dirty() && !syncing_ && !write_back_planned_ && !holding_; }
+  bool idle() const { return writers == 0 && !dirty() && !syncing_ && !write_back_planned_ && !holding_ && !yielding_; }
   Task<void> stop();
 
  private:
@@ -108,6 +108,7 @@ class FileWriter {
   Task<void> finish();
   // While anything is dirty nobody else may write the file: the lease is renewed, or, when somebody waits for it, kept until the flush is done.
   Task<void> hold_lease();
+  Task<void> yield_lease();
   void start_holding();
   void take_attributes(const Attributes& attributes);
   void failed(Error error);
@@ -151,6 +152,7 @@ class FileWriter {
   bool syncing_ = false;
   bool write_back_planned_ = false;
   bool holding_ = false;
+  bool yielding_ = false;
   bool stopping_retired_ = false;
   uint64_t error_count_ = 0;
   Error last_error_{ErrorCode::kIo};

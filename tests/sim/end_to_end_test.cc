@@ -582,5 +582,37 @@ TEST_F(OneOpenFile, NobodyReadsWhatADeadWriterLeftBeforeItIsSettled) {
   EXPECT_TRUE(text_of(***read) == new_.view());
 }
 
+// Rule 1: accepted is not durable, so the writer keeps it. Every replica forgets it, and the fsync brings it all the same.
+TEST_F(OneOpenFile, WhatEveryReplicaForgotBeforeTheFsyncIsSentAgain) {
+  SimCluster cluster(14, {.mounts = 2});
+  ASSERT_TRUE(cluster.start());
+  open_file(cluster);
+  cluster.mount_node(0).spawn(write_and_flush(cluster.file_system(0), file_.handle, new_));
+  cluster.simulator().run_for(100ms);  // less than the mount waits before it makes things durable by itself
+  for (size_t i = 0; i < cluster.servers(); ++i)
+    cluster.server(i).crash(Crash::kPower);
+  for (size_t i = 0; i < cluster.servers(); ++i)
+    cluster.start_server(i);
+  fsync(cluster, {});
+  expect_content(cluster, 1, "file", new_);
+}
+
+TEST_F(OneOpenFile, AnFsyncWithoutServersEndsAndNothingIsLostWhenTheyAreBack) {
+  SimCluster cluster(15, {.mounts = 2});
+  ASSERT_TRUE(cluster.start());
+  open_file(cluster);
+  cluster.mount_node(0).spawn(write_and_flush(cluster.file_system(0), file_.handle, new_));
+  cluster.simulator().run_for(100ms);
+  for (size_t i = 1; i < cluster.servers(); ++i)
+    cluster.server(i).crash(Crash::kPower);
+  TimePoint before = cluster.simulator().now();
+  fsync(cluster, ErrorCode::kIo);
+  EXPECT_LE(cluster.simulator().now() - before, 70s);
+  for (size_t i = 1; i < cluster.servers(); ++i)
+    cluster.start_server(i);
+  fsync(cluster, {});
+  expect_content(cluster, 1, "file", new_);
+}
+
 }  // namespace
 }  // namespace cairn
