@@ -52,6 +52,8 @@ class KvStore {
   virtual ~KvStore() = default;
   // kNotFound if the key is not there.
   virtual Result<std::string> get(std::string_view key) const = 0;
+  // The same without waiting for the disk; kAgain where it would have to.
+  virtual Result<std::string> get_cached(std::string_view key) const = 0;
   virtual std::unique_ptr<KvIterator> iterate() const = 0;
   virtual Result<void> write(const WriteBatch& batch, bool sync) = 0;
   // A copy of everything up to the last write, as a folder `target` that open() of the same kind accepts; durable when it returns. Cheap (hard links) where

@@ -72,11 +72,14 @@ class Sequential : public leveldb::SequentialFile {
   uint64_t position_ = 0;
 };
 
+thread_local bool cached_reads_only = false;
+
 class RandomAccess : public leveldb::RandomAccessFile {
  public:
   explicit RandomAccess(std::unique_ptr<File> file) : file_(std::move(file)) {}
   Status Read(uint64_t offset, size_t n, Slice* result, char* scratch) const override {
-    Result<size_t> got = file_->read(offset, writable(scratch, n));
+    std::span<std::byte> out = writable(scratch, n);
+    Result<size_t> got = cached_reads_only ? file_->read_cached(offset, out) : file_->read(offset, out);
     if (!got) return to_status(got.error());
     *result = Slice(scratch, *got);
     return Status::OK();
@@ -419,6 +422,14 @@ Status LevelDbEnv::NewRandomAccessFile(const std::string& path, leveldb::RandomA
   if (!file) return to_status(file.error());
   *result = new RandomAccess(std::move(*file));
   return Status::OK();
+}
+
+LevelDbEnv::CachedReadsOnly::CachedReadsOnly() {
+  cached_reads_only = true;
+}
+
+LevelDbEnv::CachedReadsOnly::~CachedReadsOnly() {
+  cached_reads_only = false;
 }
 
 Status LevelDbEnv::NewWritableFile(const std::string& path, leveldb::WritableFile** result) {

@@ -44,6 +44,16 @@ class LevelDbEnv : public leveldb::Env {
   LevelDbEnv(Disk& disk, std::string folder, uint64_t log_fill_bytes);
   ~LevelDbEnv() override;
 
+  // While one lives, reads of tables on its thread that would wait for the disk fail with kAgain, and LevelDB's Get with
+  // them. (A table that is not open yet is opened all the same.)
+  class CachedReadsOnly {
+   public:
+    CachedReadsOnly();
+    ~CachedReadsOnly();
+    CachedReadsOnly(const CachedReadsOnly&) = delete;
+    CachedReadsOnly& operator=(const CachedReadsOnly&) = delete;
+  };
+
   // Takes space for `bytes` more in the log; before each write. kNoSpace: nothing has happened.
   Result<void> reserve_log(uint64_t bytes);
   // The failure after which nothing is written any more.

@@ -225,6 +225,15 @@ Result<std::string> LevelDbStore::get(std::string_view key) const {
   return value;
 }
 
+Result<std::string> LevelDbStore::get_cached(std::string_view key) const {
+  // A write may sync a log, or wait for tables to be merged, and readers would wait for it.
+  std::unique_lock nobody_writes(impl_->write_mutex, std::try_to_lock);
+  if (!nobody_writes) return Error(ErrorCode::kAgain);
+  LevelDbEnv::CachedReadsOnly only;
+  Result<std::string> value = get(key);
+  return value;
+}
+
 std::unique_ptr<KvIterator> LevelDbStore::iterate() const {
   Result<std::shared_ptr<leveldb::DB>> db = impl_->current();
   if (!db) return std::make_unique<FailedIterator>(db.error());

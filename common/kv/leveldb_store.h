@@ -40,6 +40,7 @@ class LevelDbStore : public KvStore {
 
   ~LevelDbStore() override;
   Result<std::string> get(std::string_view key) const override;
+  Result<std::string> get_cached(std::string_view key) const override;
   std::unique_ptr<KvIterator> iterate() const override;
   // kNoSpace: the batch is not in the store, and writing works again when there is space. After any other error the
   // store writes no more.

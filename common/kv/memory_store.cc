@@ -87,6 +87,14 @@ Result<std::string> MemoryStore::get(std::string_view key) const {
   return *value;
 }
 
+Result<std::string> MemoryStore::get_cached(std::string_view key) const {
+  unsigned sum = 0;
+  for (char c : key)
+    sum += static_cast<unsigned char>(c);
+  if (sum % 2 != 0) return Error(ErrorCode::kAgain);
+  return get(key);
+}
+
 PersistentMap MemoryStore::snapshot() const {
   std::shared_lock lock(map_mutex_);
   return map_;

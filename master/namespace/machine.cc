@@ -148,8 +148,8 @@ void Machine::Impl::publish(Transaction& tx, WriteBatch& batch) {
 
 Result<std::optional<std::string>> StateReader::load(std::string_view key) const {
   if (std::optional<RecordCache::Value> cached = cache_.find(key)) return std::move(*cached);
-  if (mode_ == ReadMode::kMemoryOnly) return ErrorCode::kNotCached;
-  Result<std::string> stored = store_.get(key);
+  Result<std::string> stored = mode_ == ReadMode::kMemoryOnly ? store_.get_cached(key) : store_.get(key);
+  if (stored.failed_with(ErrorCode::kAgain)) return ErrorCode::kNotCached;
   if (!stored && !stored.failed_with(ErrorCode::kNotFound)) return stored.error();
   std::optional<std::string> value;
   if (stored) value = std::move(*stored);

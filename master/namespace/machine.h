@@ -3,7 +3,7 @@
 // randomness, no I/O but the KvStore; equal logs give byte-equal states, whatever is in the cache and wherever the process was restarted.
 //
 // Threads: apply() by one thread at a time. Reads and prefetch() from any thread beside it; a read sees the state after a whole entry. A
-// read in mode kMemoryOnly never waits for the KvStore (nor for an apply that does): it answers kNotCached instead.
+// read in mode kMemoryOnly never waits for the KvStore's disk (nor for an apply that does): it answers kNotCached instead.
 // Lifetime: the KvStore outlives it and is written by nobody else.
 #pragma once
 
@@ -23,7 +23,7 @@
 namespace cairn {
 
 enum class ReadMode : uint8_t {
-  kMemoryOnly,  // kNotCached if it would have to ask the KvStore: for the loop's thread
+  kMemoryOnly,  // kNotCached if it would have to wait for the KvStore's disk: for the loop's thread
   kMayBlock,    // for a pool's thread
 };
 

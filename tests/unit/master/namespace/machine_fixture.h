@@ -28,6 +28,10 @@ class SpyStore final : public KvStore {
     ++gets;
     return store_->get(key);
   }
+  Result<std::string> get_cached(std::string_view key) const override {
+    if (!cached) return ErrorCode::kAgain;
+    return store_->get(key);
+  }
   std::unique_ptr<KvIterator> iterate() const override { return store_->iterate(); }
   Result<void> write(const WriteBatch& batch, bool sync) override {
     changed.clear();
@@ -44,6 +48,7 @@ class SpyStore final : public KvStore {
   std::vector<std::string> changed;
   mutable uint64_t gets = 0;
   bool fail_writes = false;
+  bool cached = false;  // the store needs no disk to answer
 
  private:
   std::unique_ptr<KvStore> store_;

@@ -42,6 +42,14 @@ TEST_F(MemoryOnly, DoesNotTouchTheStore) {
   EXPECT_EQ(leader.store().gets, gets);
 }
 
+TEST_F(MemoryOnly, AsksAStoreThatNeedsNoDisk) {
+  const InodeId f = file(kRootInode, "f");
+  leader.restart();
+  leader.store().cached = true;
+  EXPECT_EQ(machine().lookup(kRootInode, "f", ReadMode::kMemoryOnly)->attributes.inode, f);
+  EXPECT_FALSE(machine().lookup(kRootInode, "g", ReadMode::kMemoryOnly)->attributes.inode);
+}
+
 TEST_F(MemoryOnly, RemembersWhatABlockingReadFound) {
   const InodeId f = file(kRootInode, "f");
   leader.restart();
