@@ -145,7 +145,7 @@ class FileWriter {
     bool committed_trim = false;
   };
   std::map<uint32_t, OpenChunk> chunks_;
-  std::vector<std::shared_ptr<ChunkWriter>> retired_;  // broken, sealed or cut off; stopped by retire_all()
+  std::vector<std::shared_ptr<ChunkWriter>> retired_;  // broken, sealed or cut off; stopped by stop_retired()
 
   Mutex write_mutex_;
   Mutex sync_mutex_;
