@@ -94,3 +94,65 @@ struct RemoveServerReply {
   lost @1 :UInt64;                # of them had none elsewhere
   lostInodes @2 :List(UInt64);    # whose chunks those were; the first few
 }
+
+enum MasterRole {
+  unknown @0;      # never sent
+  voter @1;        # its vote counts, in elections and for what is committed
+  standby @2;      # has the log, but no vote
+  spare @3;        # is only known; catches up before it becomes more
+}
+
+struct MasterMember {
+  # One master of the group, as the one that answers knows it.
+
+  master @0 :UInt64;
+  address @1 :Text;
+  role @2 :MasterRole = voter;
+  matchIndex @3 :UInt64;          # of the log: known to be equal and on its disk up to here; only the leader knows, else 0
+  silentMs @4 :UInt64;            # since the leader last heard of it; 0: of itself, or who answers does not lead
+}
+
+struct MasterStatusRequest {
+}
+
+struct MasterStatusReply {
+  # Every master answers, whether it leads or not.
+
+  cluster @0 :UInt64;
+  master @1 :UInt64;              # who answers
+  address @2 :Text;
+  program @3 :Text;               # with its version
+  leading @4 :Bool;
+  joining @5 :Bool;               # its folder belongs to no group yet: it waits for add_master
+  term @6 :UInt64;
+  leader @7 :UInt64;              # 0: not known
+  leaderAddress @8 :Text;         # empty: not known
+  last @9 :UInt64;                # log indices: the newest on its disk,
+  committed @10 :UInt64;
+  applied @11 :UInt64;
+  first @12 :UInt64;              # the oldest in its log
+  checkpoint @13 :UInt64;         # the newest durable one
+  logBytes @14 :UInt64;           # on its disk, with what is kept for reuse
+  diskLow @15 :Bool;              # below the reserve
+  members @16 :List(MasterMember);
+}
+
+struct AddMasterRequest {
+  address @0 :Text;               # where the new master listens; it was started with --join
+}
+
+struct AddMasterReply {
+  master @0 :UInt64;
+}
+
+struct RemoveMasterRequest {
+  master @0 :UInt64;
+}
+
+struct TransferLeadershipRequest {
+  to @0 :UInt64;                  # 0: to any that is up to date
+}
+
+struct TransferLeadershipReply {
+  leader @0 :UInt64;              # who leads now
+}

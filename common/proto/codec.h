@@ -30,7 +30,7 @@ namespace cairn {
 // whole.
 inline constexpr uint32_t kMaxStringBytes = kMaxXattrValueBytes;  // the longest thing that is a string
 inline constexpr uint32_t kMaxListItems = 64 * 1024;              // entries of a page, chunks of a report
-inline constexpr uint32_t kMaxReplicaItems = 64;  // replicas of one chunk, over the goal and failed ones included
+inline constexpr uint32_t kMaxReplicaItems = 64;  // replicas of one chunk, over the goal and failed ones included; masters
 
 template <class T>
 std::string encode(const T& value) = delete;  // T is not in the list below
@@ -112,7 +112,14 @@ Result<T> decode(std::string_view bytes) = delete;
   X(InfoRequest)                \
   X(InfoReply)                  \
   X(RemoveServerRequest)        \
-  X(RemoveServerReply)
+  X(RemoveServerReply)          \
+  X(MasterStatusRequest)        \
+  X(MasterStatusReply)          \
+  X(AddMasterRequest)           \
+  X(AddMasterReply)             \
+  X(RemoveMasterRequest)        \
+  X(TransferLeadershipRequest)  \
+  X(TransferLeadershipReply)
 
 #define CAIRN_MESSAGES(X)    \
   CAIRN_MUTATION_MESSAGES(X) \

@@ -284,6 +284,111 @@ static void read(wire::InfoReply::Reader in, InfoReply& out) {
   read(in.getChunksTotal(), out.chunks_total);
 }
 
+static void read(wire::MasterRole in, MasterRole& out) {
+  if (in < wire::MasterRole::VOTER || in > wire::MasterRole::SPARE) refuse("a master's role is unknown");
+  out = static_cast<MasterRole>(in);
+}
+
+static void write(wire::MasterMember::Builder out, const MasterMember& in) {
+  out.setMaster(wire_of(in.master));
+  out.setAddress(wire_of(in.address));
+  out.setRole(static_cast<wire::MasterRole>(in.role));
+  out.setMatchIndex(in.match_index);
+  out.setSilentMs(in.silent_ms);
+}
+
+static void read(wire::MasterMember::Reader in, MasterMember& out) {
+  read(in.getMaster(), out.master);
+  read(in.getAddress(), out.address);
+  read(in.getRole(), out.role);
+  read(in.getMatchIndex(), out.match_index);
+  read(in.getSilentMs(), out.silent_ms);
+}
+
+static void write(wire::MasterStatusRequest::Builder, const MasterStatusRequest&) {}
+
+static void read(wire::MasterStatusRequest::Reader, MasterStatusRequest&) {}
+
+static void write(wire::MasterStatusReply::Builder out, const MasterStatusReply& in) {
+  out.setCluster(wire_of(in.cluster));
+  out.setMaster(wire_of(in.master));
+  out.setAddress(wire_of(in.address));
+  out.setProgram(wire_of(in.program));
+  out.setLeading(in.leading);
+  out.setJoining(in.joining);
+  out.setTerm(in.term);
+  out.setLeader(wire_of(in.leader));
+  out.setLeaderAddress(wire_of(in.leader_address));
+  out.setLast(in.last);
+  out.setCommitted(in.committed);
+  out.setApplied(in.applied);
+  out.setFirst(in.first);
+  out.setCheckpoint(in.checkpoint);
+  out.setLogBytes(in.log_bytes);
+  out.setDiskLow(in.disk_low);
+  write(out.initMembers(count(in.members)), in.members);
+}
+
+static void read(wire::MasterStatusReply::Reader in, MasterStatusReply& out) {
+  read(in.getCluster(), out.cluster);
+  read(in.getMaster(), out.master);
+  read(in.getAddress(), out.address);
+  read(in.getProgram(), out.program);
+  read(in.getLeading(), out.leading);
+  read(in.getJoining(), out.joining);
+  read(in.getTerm(), out.term);
+  read(in.getLeader(), out.leader);
+  read(in.getLeaderAddress(), out.leader_address);
+  read(in.getLast(), out.last);
+  read(in.getCommitted(), out.committed);
+  read(in.getApplied(), out.applied);
+  read(in.getFirst(), out.first);
+  read(in.getCheckpoint(), out.checkpoint);
+  read(in.getLogBytes(), out.log_bytes);
+  read(in.getDiskLow(), out.disk_low);
+  read(in.getMembers(), out.members, kMaxReplicaItems);
+}
+
+static void write(wire::AddMasterRequest::Builder out, const AddMasterRequest& in) {
+  out.setAddress(wire_of(in.address));
+}
+
+static void read(wire::AddMasterRequest::Reader in, AddMasterRequest& out) {
+  read(in.getAddress(), out.address);
+}
+
+static void write(wire::AddMasterReply::Builder out, const AddMasterReply& in) {
+  out.setMaster(wire_of(in.master));
+}
+
+static void read(wire::AddMasterReply::Reader in, AddMasterReply& out) {
+  read(in.getMaster(), out.master);
+}
+
+static void write(wire::RemoveMasterRequest::Builder out, const RemoveMasterRequest& in) {
+  out.setMaster(wire_of(in.master));
+}
+
+static void read(wire::RemoveMasterRequest::Reader in, RemoveMasterRequest& out) {
+  read(in.getMaster(), out.master);
+}
+
+static void write(wire::TransferLeadershipRequest::Builder out, const TransferLeadershipRequest& in) {
+  out.setTo(wire_of(in.to));
+}
+
+static void read(wire::TransferLeadershipRequest::Reader in, TransferLeadershipRequest& out) {
+  read(in.getTo(), out.to);
+}
+
+static void write(wire::TransferLeadershipReply::Builder out, const TransferLeadershipReply& in) {
+  out.setLeader(wire_of(in.leader));
+}
+
+static void read(wire::TransferLeadershipReply::Reader in, TransferLeadershipReply& out) {
+  read(in.getLeader(), out.leader);
+}
+
 CAIRN_CONTROL_MESSAGES(CAIRN_DEFINE_CODEC)
 CAIRN_ADMIN_MESSAGES(CAIRN_DEFINE_CODEC)
 

@@ -89,4 +89,47 @@ struct RemoveServerReply {
 };
 struct InfoReply { Attributes attributes; std::vector<ChunkInfo> chunks; uint64_t chunks_total = 0; };
 
+// ---------------------------------------------------------------- the masters' group
+
+enum class MasterRole : uint8_t {
+  kVoter = 1,    // its vote counts, in elections and for what is committed
+  kStandby = 2,  // has the log, but no vote
+  kSpare = 3,    // is only known; catches up before it becomes more
+};
+struct MasterMember {
+  MasterId master;
+  std::string address;
+  MasterRole role = MasterRole::kVoter;
+  uint64_t match_index = 0;      // known to be equal and on its disk up to here; only the leader knows, else 0
+  uint64_t silent_ms = 0;        // since the leader last heard of it; 0: of itself, or who answers does not lead
+};
+// Answered by every master, whether it leads or not.
+struct MasterStatusRequest {};
+struct MasterStatusReply {
+  ClusterId cluster;
+  MasterId master;               // who answers
+  std::string address;
+  std::string program;
+  bool leading = false;
+  bool joining = false;          // its folder belongs to no group yet: it waits for add_master
+  uint64_t term = 0;
+  MasterId leader;               // zero: not known
+  std::string leader_address;
+  uint64_t last = 0;             // log indices: the newest on its disk,
+  uint64_t committed = 0;
+  uint64_t applied = 0;
+  uint64_t first = 0;            // the oldest in its log
+  uint64_t checkpoint = 0;       // the newest durable one
+  uint64_t log_bytes = 0;        // on its disk, with what is kept for reuse
+  bool disk_low = false;         // below the reserve
+  std::vector<MasterMember> members;
+};
+// Takes the master that waits at `address` into the group and makes it a voter; may take minutes (it first gets the
+// state). Asking again for the same address goes on where it stopped, and answers at once for one that is a voter.
+struct AddMasterRequest { std::string address; };
+struct AddMasterReply { MasterId master; };
+struct RemoveMasterRequest { MasterId master; };
+struct TransferLeadershipRequest { MasterId to; };  // zero: to any that is up to date
+struct TransferLeadershipReply { MasterId leader; };
+
 }  // namespace cairn

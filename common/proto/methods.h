@@ -65,6 +65,10 @@ CAIRN_METHOD(202, "chunk_report", ChunkReportRequest, EmptyReply)
 CAIRN_METHOD(250, "status", StatusRequest, StatusReply)
 CAIRN_METHOD(251, "info", InfoRequest, InfoReply)
 CAIRN_METHOD(252, "remove_server", RemoveServerRequest, RemoveServerReply)
+CAIRN_METHOD(253, "master_status", MasterStatusRequest, MasterStatusReply)
+CAIRN_METHOD(254, "add_master", AddMasterRequest, AddMasterReply)
+CAIRN_METHOD(255, "remove_master", RemoveMasterRequest, EmptyReply)
+CAIRN_METHOD(256, "transfer_leadership", TransferLeadershipRequest, TransferLeadershipReply)
 
 #undef CAIRN_METHOD
 

@@ -165,6 +165,12 @@ TEST(BadMessage, UnknownEnumerants) {
   RaiseVersionReply reply;
   reply.status.state = static_cast<ChunkState>(3);
   expect_refused<RaiseVersionReply>(encode(reply));
+
+  for (uint8_t role : {uint8_t{0}, uint8_t{4}, uint8_t{255}}) {
+    MasterStatusReply status;
+    status.members.push_back({.master = MasterId(1), .role = static_cast<MasterRole>(role)});
+    expect_refused<MasterStatusReply>(encode(status));
+  }
 }
 
 TEST(BadMessage, UnknownOperation) {

@@ -18,6 +18,7 @@
 #include "common/base/ids.h"
 #include "common/base/random.h"
 #include "common/proto/chunk_types.h"
+#include "common/proto/control_types.h"
 #include "common/proto/meta_types.h"
 
 namespace cairn::testing {
@@ -45,6 +46,9 @@ inline void randomize(FileType& value, Random& random) {
 }
 inline void randomize(ChunkState& value, Random& random) {
   value = static_cast<ChunkState>(1 + random.below(2));
+}
+inline void randomize(MasterRole& value, Random& random) {
+  value = static_cast<MasterRole>(1 + random.below(3));
 }
 inline void randomize(WriteKind& value, Random& random) {
   value = static_cast<WriteKind>(1 + random.below(3));
