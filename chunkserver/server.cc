@@ -204,6 +204,7 @@ Task<Result<void>> ChunkServer::start() {
     if (auto tell = std::exchange(settings_.on_fatal, nullptr)) tell(error);
   };
   p.agent.emplace(world_, std::move(agent_options), p.state, *p.store, *p.access, std::move(events));
+  p.access->set_keeper([this](uint64_t term) { return parts_->agent->keep_term(term); });
   p.store->on_bad_chunk([this](ChunkId chunk, const Error& error) {
     log_error("chunk.bad", "chunk={} error={}", chunk, quoted(error.message()));
     parts_->chunks->forget(chunk);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "common/base/log.h"
+#include "common/rpc/leader_hint.h"
 #include "common/rpc/retry.h"
 #include "common/rpc/rpc_typed.h"
 
@@ -22,25 +23,34 @@ ServerAgent::ServerAgent(World& world, ServerAgentOptions options, ServerState s
       learning_(world.executor()),
       kick_(world.executor()),
       tasks_(world.executor(), world.clock()) {
-  RpcClientOptions rpc;
-  rpc.hello.program = options_.program;
-  rpc.hello.cluster = access_.cluster();
-  for (const Address& address : options_.masters)
-    masters_.push_back(std::make_unique<Master>(world_, address, rpc));
+  rpc_.hello.program = options_.program;
+  rpc_.hello.cluster = access_.cluster();
+  rpc_.reconnect_pause_max = kRegisterPauseNoLeader;
 }
 
 ServerAgent::~ServerAgent() = default;
 
 void ServerAgent::start() {
   kept_at_ = world_.clock().now();
+  heard_at_ = kept_at_;
   tasks_.on_stop([this] { kick_.notify_all(); });
-  for (auto& master : masters_)
-    tasks_.spawn(serve(*master));
+  for (const Address& address : options_.masters)
+    (void)master_at(address);
+}
+
+ServerAgent::Master& ServerAgent::master_at(const Address& address) {
+  auto known = std::ranges::find_if(masters_, [&](const auto& master) { return master->client.address() == address; });
+  if (known != masters_.end()) return **known;
+  masters_.push_back(std::make_unique<Master>(world_, address, rpc_));
+  Master& master = *masters_.back();
+  master.client.on_disconnect([this, &master] { disconnected(master); });
+  tasks_.spawn(serve(master));
+  return master;
 }
 
 Task<void> ServerAgent::stop() {
-  for (auto& master : masters_)
-    co_await master->client.stop();
+  for (size_t i = 0; i < masters_.size(); ++i)
+    co_await masters_[i]->client.stop();
   co_await tasks_.stop();
   if (access_.heard() != kept_.masters) {
     Result<void> kept = co_await keep(access_.heard());
@@ -49,10 +59,9 @@ Task<void> ServerAgent::stop() {
 }
 
 void ServerAgent::report_bad(ChunkId chunk) {
-  for (auto& master : masters_) {
-    if (master->bad.size() < kBadChunksMax) master->bad.insert(chunk);
+  if (bad_.size() < kBadChunksMax) bad_.insert(chunk);
+  for (auto& master : masters_)
     master->next_heartbeat = TimePoint{};
-  }
   kick_.notify_all();
 }
 
@@ -77,7 +86,8 @@ RpcClient::CallOptions ServerAgent::call_options() const {
 
 void ServerAgent::note_failure(Master& master, const Error& error) {
   if (tasks_.stop_requested() || error.code == ErrorCode::kCancelled) return;
-  if (error.code != master.last_error) {
+  // That it does not lead is no trouble.
+  if (error.code != master.last_error && error.code != ErrorCode::kNotLeader) {
     log_warning("agent.master_failed", "master={} error={}", to_string(master.client.address()),
                 quoted(error.message()));
   }
@@ -87,20 +97,58 @@ void ServerAgent::note_failure(Master& master, const Error& error) {
   if (error.code == ErrorCode::kWrongCluster && !ever_known_ && events_.cannot_serve) events_.cannot_serve(error);
 }
 
+bool ServerAgent::leader_heard() const {
+  return world_.clock().now() < heard_until_;
+}
+
+void ServerAgent::heard_leader(Master& master) {
+  heard_at_ = world_.clock().now();
+  heard_until_ = heard_at_ + *master.heartbeat + kHeartbeatGrace;
+}
+
+void ServerAgent::disconnected(Master& master) {
+  if (!master.known || tasks_.stop_requested()) return;
+  heard_until_ = TimePoint{};
+  master.next_heartbeat = TimePoint{};
+  kick_.notify_all();
+}
+
+Task<bool> ServerAgent::pause() {
+  TimePoint end = world_.clock().now() + kRegisterPause;
+  do {
+    bool long_gone = world_.clock().now() > heard_at_ + kLongNoLeader;
+    Duration step = long_gone ? kRegisterPauseLongNoLeader : kRegisterPauseNoLeader;
+    step = step * 3 / 4 + Duration(world_.random().below(static_cast<uint64_t>(step.count()) / 4));
+    Result<void> slept = co_await tasks_.sleep_for(step);
+    if (!slept) co_return false;
+  } while (leader_heard() && world_.clock().now() < end);
+  co_return true;
+}
+
 Task<void> ServerAgent::serve(Master& master) {
-  std::optional<Backoff> backoff;
   while (!tasks_.stop_requested()) {
     Result<void> served = co_await register_with(master);
-    if (served) {
-      backoff.reset();
-      served = co_await beat(master);
-    }
+    if (served) served = co_await beat(master);
     master.known = false;
     if (served) continue;  // it asks to be told again
     note_failure(master, served.error());
-    if (!backoff) backoff.emplace(world_.random(), kRegisterPauseMin, kRegisterPauseMax);
-    Result<void> slept = co_await tasks_.sleep_for(backoff->next());
-    if (!slept) co_return;
+    if (served.code() == ErrorCode::kNotLeader && masters_.size() < kMastersKnownMax) {
+      std::optional<LeaderHint> hint = parse_leader_hint(served.error().context);
+      if (hint) (void)master_at(hint->address);
+    }
+    bool goes_on = co_await pause();
+    if (!goes_on) co_return;
+  }
+}
+
+// Who else belongs to the group. A master of before there were groups does not know.
+Task<void> ServerAgent::learn_masters(Master& master) {
+  master.next_learning = world_.clock().now() + kLearnMastersEvery;
+  auto answer = co_await typed_call(master.client, MasterStatusRequest{}, call_options());
+  if (!answer || tasks_.stop_requested()) co_return;
+  for (const MasterMember& member : answer->reply.members) {
+    Result<Address> address = parse_address(member.address);
+    if (address && masters_.size() < kMastersKnownMax) (void)master_at(*address);
   }
 }
 
@@ -124,6 +172,7 @@ Task<Result<void>> ServerAgent::register_with(Master& master) {
   Duration interval = reply.heartbeat_ms == 0 ? kHeartbeatDefault : std::chrono::milliseconds(reply.heartbeat_ms);
   master.heartbeat = std::clamp(interval, kHeartbeatMin, kHeartbeatMax);
   master.next_heartbeat = world_.clock().now() + *master.heartbeat;
+  heard_leader(master);
   log_info("agent.registered", "master={} cluster={} term={} incarnation={}", to_string(master.client.address()),
            reply.cluster, reply.term, kept_.incarnation);
   Result<void> reported = co_await send_report(master);
@@ -147,6 +196,7 @@ Task<Result<void>> ServerAgent::join(ClusterId cluster) {
   Result<void> joined = co_await store_.join_cluster(cluster);
   if (!joined) co_return joined;
   access_.set_cluster(cluster);
+  rpc_.hello.cluster = cluster;
   for (auto& master : masters_)
     master->client.set_cluster(cluster);
   if (events_.joined) events_.joined(cluster);
@@ -161,7 +211,8 @@ Task<Result<void>> ServerAgent::learn(uint64_t term, uint64_t log_time_ms, std::
   MastersState next{term, std::max(log_time_ms, access_.heard().log_time_ms)};
   bool old = world_.clock().now() - kept_at_ >= kKeepLogTimeEvery;
   // The term is on disk before it is obeyed: after a restart, too, no older master is believed.
-  if (term != kept_.masters.term || (old && next != kept_.masters)) {
+  next.term = std::max(term, kept_.masters.term);
+  if (next.term != kept_.masters.term || (old && next != kept_.masters)) {
     Result<void> kept = co_await keep(next);
     if (!kept) co_return kept;
   }
@@ -170,6 +221,13 @@ Task<Result<void>> ServerAgent::learn(uint64_t term, uint64_t log_time_ms, std::
     by_id.emplace(key.id, std::move(key.key));
   access_.learn(term, log_time_ms, std::move(by_id));
   co_return Result<void>();
+}
+
+Task<Result<void>> ServerAgent::keep_term(uint64_t term) {
+  auto permit = co_await learning_.lock();
+  if (term <= kept_.masters.term) co_return Result<void>();
+  Result<void> kept = co_await keep({term, access_.heard().log_time_ms});
+  co_return kept;
 }
 
 Task<Result<void>> ServerAgent::keep(MastersState masters) {
@@ -220,13 +278,16 @@ Task<Result<void>> ServerAgent::beat(Master& master) {
       (void)co_await kick_.wait_until(world_.clock(), master.next_heartbeat);
     }
     if (tasks_.stop_requested()) break;
+    if (world_.clock().now() >= master.next_learning) tasks_.spawn(learn_masters(master));
     Result<bool> again = co_await beat_once(master);
     if (again && *again) co_return Result<void>();
     if (again || tasks_.stop_requested()) continue;
     // A master that is only slow still knows us; one that no longer leads or has been replaced must be asked anew.
     if (!worth_retrying(again.code())) co_return again.error();
     note_failure(master, again.error());
-    master.next_heartbeat = world_.clock().now() + *master.heartbeat;
+    bool long_gone = world_.clock().now() > heard_at_ + kLongNoLeader;
+    master.next_heartbeat =
+        world_.clock().now() + std::min(*master.heartbeat, long_gone ? kRegisterPause : kRegisterPauseNoLeader);
   }
   co_return Error(ErrorCode::kCancelled);
 }
@@ -236,7 +297,7 @@ Task<Result<bool>> ServerAgent::beat_once(Master& master) {
   request.server = store_.identity().server;
   request.incarnation = kept_.incarnation;
   request.space = space();
-  for (ChunkId chunk : master.bad) {
+  for (ChunkId chunk : bad_) {
     if (request.bad_chunks.size() == kBadChunksPerHeartbeat) break;
     request.bad_chunks.push_back(chunk);
   }
@@ -245,11 +306,12 @@ Task<Result<bool>> ServerAgent::beat_once(Master& master) {
   auto answer = co_await typed_call(master.client, std::move(request), call_options());
   if (!answer) co_return answer.error().in("heartbeat");
   for (ChunkId chunk : told)
-    master.bad.erase(chunk);
-  if (!master.bad.empty()) master.next_heartbeat = world_.clock().now();
+    bad_.erase(chunk);
+  if (!bad_.empty()) master.next_heartbeat = world_.clock().now();
   Result<void> learned = co_await learn(answer->reply.term, answer->reply.log_time_ms, std::move(answer->reply.keys));
   if (!learned) co_return learned.error();
   master.last_error = ErrorCode{};
+  heard_leader(master);
   co_return answer->reply.register_again;
 }
 

@@ -56,6 +56,12 @@ Result<Capability> ChunkAccess::verify_any(std::string_view capability, ChunkId 
   return verified;
 }
 
+Task<Result<void>> ChunkAccess::keep_term(uint64_t term) {
+  if (term <= heard_.term || !keeper_) co_return Result<void>();
+  Result<void> kept = co_await keeper_(term);
+  co_return kept;
+}
+
 Result<void> ChunkAccess::check_order(const OrderHeader& header) {
   if (!cluster_ || header.cluster != cluster_) {
     return Error(ErrorCode::kWrongCluster, "an order of cluster " + to_string(header.cluster) +

@@ -9,8 +9,10 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
+#include <utility>
 
 #include "common/base/capability.h"
 #include "common/base/ids.h"
@@ -41,6 +43,8 @@ class ChunkAccess {
   // After check_term() and with the term durable.
   void learn(uint64_t term, uint64_t log_time_ms, std::map<uint32_t, std::string> keys);
   void set_cluster(ClusterId cluster) { cluster_ = cluster; }
+  // What makes a new term durable: an order may bring one before any answer of the master that gives it.
+  void set_keeper(std::function<Task<Result<void>>(uint64_t term)> keeper) { keeper_ = std::move(keeper); }
   ClusterId cluster() const { return cluster_; }
   const MastersState& heard() const { return heard_; }
 
@@ -56,6 +60,8 @@ class ChunkAccess {
   Result<Capability> verify(std::string_view capability, ChunkId chunk, uint64_t version, CapabilityRights rights);
   // One of the rights is enough.
   Result<Capability> verify_any(std::string_view capability, ChunkId chunk, uint64_t version, CapabilityRights rights);
+  // A term above the highest heard is durable when it returns: before an order of it is obeyed.
+  Task<Result<void>> keep_term(uint64_t term);
   // kWrongCluster; kNotLeader if a newer leader has been heard; kOverload before the first answer. An order of a newer
   // term is obeyed, and older ones are refused from then on.
   Result<void> check_order(const OrderHeader& header);
@@ -71,6 +77,7 @@ class ChunkAccess {
   bool ready_ = false;
   bool stopping_ = false;
   CapabilityVerifier verifier_;
+  std::function<Task<Result<void>>(uint64_t term)> keeper_;
   Condition changed_;
 };
 

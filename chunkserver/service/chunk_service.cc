@@ -10,8 +10,7 @@
 namespace cairn {
 
 ChunkService::ChunkService(World& world, Parts parts, ReplicaIdentity self)
-    : world_(world),
-      parts_(parts),
+    : parts_(parts),
       self_(self),
       read_bytes_(world.metrics().counter("cairn_chunkserver_read_bytes_total", "Bytes sent to readers")) {}
 
@@ -84,6 +83,8 @@ Task<Result<ChunkMapReply>> ChunkService::map(ChunkMapRequest request, RpcReques
 Task<Result<void>> ChunkService::admit_order(OrderHeader header, TimePoint deadline) {
   Result<void> ready = co_await parts_.access.wait_ready(deadline);
   if (!ready) co_return ready;
+  Result<void> kept = co_await parts_.access.keep_term(header.term);
+  if (!kept) co_return kept;
   co_return parts_.access.check_order(header);
 }
 

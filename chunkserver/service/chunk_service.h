@@ -50,7 +50,6 @@ class ChunkService {
   Task<Result<void>> admit_order(OrderHeader header, TimePoint deadline);
   Result<RaiseVersionReply> reply_with(Result<ReplicaStatus> status) const;
 
-  World& world_;
   Parts parts_;
   ReplicaIdentity self_;
   Counter& read_bytes_;

@@ -259,6 +259,12 @@ Task<void> ClientCore::stop() {
   if (tasks_) co_await tasks_->stop();
 }
 
+void ClientCore::drop(const std::string& why) {
+  if (stopping_) return;
+  fail_waiting(Error(ErrorCode::kUnavailable, to_string(address_) + ": " + why));
+  if (connection_) lose(*connection_, Error(ErrorCode::kUnavailable, why));
+}
+
 void ClientCore::abandon() {
   stopping_ = true;
   disconnected_ = nullptr;
@@ -304,6 +310,9 @@ void RpcClient::set_cluster(ClusterId cluster) {
 }
 void RpcClient::on_disconnect(std::function<void()> callback) {
   impl_->core->on_disconnect(std::move(callback));
+}
+void RpcClient::drop(const std::string& why) {
+  impl_->core->drop(why);
 }
 const Hello* RpcClient::server_hello() const {
   return impl_->core->server_hello();

@@ -68,6 +68,7 @@ class ClientCore : public std::enable_shared_from_this<ClientCore> {
   void withdraw(PendingCall& call);
 
   Task<void> stop();
+  void drop(const std::string& why);
   // The RpcClient has gone, without stop(): everything ends here and now.
   void abandon();
 

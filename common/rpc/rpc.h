@@ -125,6 +125,8 @@ class RpcClient {
   void set_cluster(ClusterId cluster);
   // Called whenever the connection is lost (also by a clean close of the other side).
   void on_disconnect(std::function<void()> callback);
+  // Calls in flight end with kUnavailable, at once, and the connection is closed; the next call makes a new one.
+  void drop(const std::string& why);
   // The other side's Hello, once connected.
   const Hello* server_hello() const;
   // Calls in flight and further ones end with kCancelled, at once. A dial under way is waited for: connect_timeout at most.
