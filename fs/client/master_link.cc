@@ -8,41 +8,31 @@
 namespace cairn {
 
 namespace {
-constexpr Duration kRetryPause = std::chrono::milliseconds(100);
-
-// What says nothing about the request itself: somebody else, or the same a little later, may answer.
-bool worth_repeating(ErrorCode code) {
-  switch (code) {
-    case ErrorCode::kTimeout:
-    case ErrorCode::kUnavailable:
-    case ErrorCode::kNotLeader:
-    case ErrorCode::kOverload:
-    case ErrorCode::kSessionEnded:
-      return true;
-    default:
-      return false;
-  }
-}
+constexpr Duration kCloseWait = std::chrono::seconds(2);
 }  // namespace
 
 MasterLink::MasterLink(World& world, ClientOptions options)
     : world_(world),
       options_(std::move(options)),
+      masters_(world, options_.masters, options_.program),
       replaced_(world.executor()),
+      renewal_(world.executor()),
       tasks_(world.executor(), world.clock()) {
-  RpcClientOptions rpc;
-  rpc.hello.program = options_.program;
-  for (const Address& address : options_.masters)
-    masters_.push_back(std::make_unique<RpcClient>(world_, address, rpc));
+  masters_.on_found([this] {
+    renew_now_ = true;
+    renewal_.notify_all();
+  });
 }
 
 MasterLink::~MasterLink() = default;
 
 Task<Result<void>> MasterLink::open_session() {
-  if (masters_.empty()) co_return Error(ErrorCode::kInvalid, "no master's address is given");
+  if (options_.masters.empty()) co_return Error(ErrorCode::kInvalid, "no master's address is given");
+  masters_.start();
   TimePoint deadline = world_.clock().now() + options_.connect_timeout;
   Result<void> opened = co_await try_open_session(deadline);
   if (!opened) co_return opened;
+  tasks_.on_stop([this] { renewal_.notify_all(); });
   tasks_.spawn(renew_forever());
   co_return opened;
 }
@@ -51,29 +41,26 @@ Task<Result<void>> MasterLink::try_open_session(TimePoint deadline) {
   Error last(ErrorCode::kUnavailable);
   while (world_.clock().now() < deadline && !tasks_.stop_requested()) {
     TimePoint asked = world_.clock().now();
-    RpcClient::CallOptions options{.deadline = std::min(deadline, asked + kMasterAttempt)};
     OpenSessionRequest request{.host = options_.host, .mountpoint = options_.mountpoint, .program = options_.program};
-    auto answer = co_await typed_call(current(), std::move(request), options);
-    if (answer) {
-      session_ = answer->reply.session;
-      cluster_ = answer->reply.cluster;
-      term_ = answer->reply.term;
-      session_time_ = std::chrono::milliseconds(answer->reply.duration_ms);
+    auto reply = co_await masters_.ask_once(std::move(request), deadline);
+    if (reply) {
+      session_ = reply->session;
+      cluster_ = reply->cluster;
+      term_ = reply->term;
+      session_time_ = std::chrono::milliseconds(reply->duration_ms);
       next_sequence_ = 1;
       in_flight_.clear();
-      learn_time(asked, answer->reply.now);
+      masters_.set_cluster(cluster_);
+      learn_time(asked, reply->now);
       co_return Result<void>();
     }
-    last = answer.error();
-    if (!worth_repeating(last.code)) break;
-    current_ = (current_ + 1) % masters_.size();
-    Result<void> slept = co_await tasks_.sleep_until(std::min(deadline, world_.clock().now() + kRetryPause));
-    if (!slept) break;
+    last = reply.error();
+    if (!is_masters_trouble(last.code)) break;
   }
   std::string names;
   for (const Address& address : options_.masters)
     names += (names.empty() ? "" : ", ") + to_string(address);
-  ErrorCode code = worth_repeating(last.code) ? ErrorCode::kUnavailable : last.code;
+  ErrorCode code = is_masters_trouble(last.code) ? ErrorCode::kUnavailable : last.code;
   co_return Error(code, "no session with a master at " + names + ": " + last.message());
 }
 
@@ -97,14 +84,13 @@ Task<Result<MutationReply>> MasterLink::mutate(MetaOp op) {
   for (;;) {
     request.first_unacknowledged =
         in_flight_.empty() ? request.sequence : std::min(*in_flight_.begin(), request.sequence);
-    RpcClient::CallOptions options{.deadline = std::min(deadline, world_.clock().now() + kMasterAttempt)};
     ++requests_sent_;
-    auto answer = co_await typed_call(current(), request, options);
-    if (answer) {
-      result = std::move(answer->reply);
+    auto reply = co_await masters_.ask_once(request, deadline);
+    if (reply) {
+      result = std::move(*reply);
       break;
     }
-    Error error = answer.error();
+    Error error = reply.error();
     // A mutation belongs to its session: under a new one it would be another mutation.
     bool again = co_await may_retry(error, deadline, request.session);
     if (!again || session_ != request.session) {
@@ -118,7 +104,7 @@ Task<Result<MutationReply>> MasterLink::mutate(MetaOp op) {
 }
 
 Task<bool> MasterLink::may_retry(Error error, TimePoint deadline, SessionId used) {
-  if (!worth_repeating(error.code) || tasks_.stop_requested()) co_return false;
+  if (tasks_.stop_requested()) co_return false;
   if (error.code == ErrorCode::kSessionEnded) {
     if (used == session_ && !replacing_) {
       replacing_ = true;
@@ -126,22 +112,10 @@ Task<bool> MasterLink::may_retry(Error error, TimePoint deadline, SessionId used
     }
     while (replacing_ && !tasks_.stop_requested())
       co_await replaced_.wait();
-    co_return world_.clock().now() < deadline;
+  } else if (!is_masters_trouble(error.code)) {
+    co_return false;
   }
-  if (error.code != ErrorCode::kOverload && masters_.size() > 1) {
-    size_t next = (current_ + 1) % masters_.size();
-    // "id address term": go straight to the one that leads.
-    for (size_t i = 0; i < masters_.size(); ++i) {
-      if (error.code == ErrorCode::kNotLeader &&
-          error.context.find(to_string(masters_[i]->address())) != std::string::npos)
-        next = i;
-    }
-    current_ = next;
-  }
-  TimePoint next_try = world_.clock().now() + kRetryPause;
-  if (next_try >= deadline) co_return false;
-  Result<void> slept = co_await tasks_.sleep_until(next_try);
-  co_return slept.has_value();
+  co_return world_.clock().now() < deadline;
 }
 
 Task<void> MasterLink::replace_session() {
@@ -159,11 +133,13 @@ Task<void> MasterLink::replace_session() {
 }
 
 Task<void> MasterLink::renew_forever() {
-  for (;;) {
-    Result<void> slept = co_await tasks_.sleep_for(
-        std::clamp<Duration>(session_time_ * 3 / 10, std::chrono::milliseconds(500), std::chrono::seconds(3)));
-    if (!slept) co_return;
-    if (replacing_) continue;
+  while (!tasks_.stop_requested()) {
+    TimePoint next = world_.clock().now() + std::clamp<Duration>(session_time_ * 3 / 10, std::chrono::milliseconds(500),
+                                                                 std::chrono::seconds(3));
+    while (!renew_now_ && world_.clock().now() < next && !tasks_.stop_requested())
+      (void)co_await renewal_.wait_until(world_.clock(), next);
+    renew_now_ = false;
+    if (replacing_ || tasks_.stop_requested()) continue;
     co_await renew_once();
   }
 }
@@ -201,17 +177,15 @@ Task<void> MasterLink::renew_once() {
 }
 
 Task<void> MasterLink::close(TimePoint deadline) {
-  closing_ = true;
   if (session_) {
-    RpcClient::CallOptions options{.deadline = std::min(deadline, world_.clock().now() + std::chrono::seconds(2))};
-    auto answer = co_await typed_call(current(), CloseSessionRequest{.session = session_}, options);
-    if (!answer)
-      log_warning("client.close_session_failed", "session={} error={}", session_, quoted(answer.error().message()));
+    TimePoint until = std::min(deadline, world_.clock().now() + kCloseWait);
+    auto closed = co_await masters_.ask_once(CloseSessionRequest{.session = session_}, until);
+    if (!closed)
+      log_warning("client.close_session_failed", "session={} error={}", session_, quoted(closed.error().message()));
   }
+  co_await masters_.stop();
   co_await tasks_.stop();
   replaced_.notify_all();
-  for (std::unique_ptr<RpcClient>& master : masters_)
-    co_await master->stop();
 }
 
 }  // namespace cairn

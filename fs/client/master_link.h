@@ -1,5 +1,6 @@
-// MasterLink: this client's session with the masters. It finds a master, opens and renews the session, repeats what was
-// not answered, and gives each mutation its place in the session, so that it acts once however often it is sent.
+// MasterLink: this client's session with the masters. It opens and renews the session at whoever leads (LeaderFinder),
+// repeats what was not answered, and gives each mutation its place in the session, so that it acts once however often
+// it is sent.
 //
 // Loop thread only. Calls end within ClientOptions::request_timeout: with the answer, with the master's error, or with
 // kIo when no master answered in time (the outcome of a mutation is then unknown).
@@ -16,6 +17,7 @@
 #include "common/rpc/rpc_typed.h"
 #include "common/runtime/sync.h"
 #include "fs/client/file_system.h"
+#include "fs/client/leader_finder.h"
 
 namespace cairn {
 
@@ -61,16 +63,13 @@ class MasterLink {
   Task<void> renew_forever();
   Task<void> renew_once();
   Task<void> replace_session();
-  // Where to go on after this error: the next master, or the one that the hint names; waits a little where that helps.
-  // False: give up.
+  // After an attempt that failed: false: give up.
   Task<bool> may_retry(Error error, TimePoint deadline, SessionId used);
-  RpcClient& current() { return *masters_[current_]; }
   void learn_time(TimePoint asked, FileTime now);
 
   World& world_;
   ClientOptions options_;
-  std::vector<std::unique_ptr<RpcClient>> masters_;
-  size_t current_ = 0;
+  LeaderFinder masters_;
   SessionId session_;
   ClusterId cluster_;
   uint64_t term_ = 0;
@@ -79,16 +78,14 @@ class MasterLink {
   uint64_t next_sequence_ = 1;
   std::set<uint64_t> in_flight_;
   uint64_t requests_sent_ = 0;
-  bool closing_ = false;
   bool replacing_ = false;
   Condition replaced_;
+  bool renew_now_ = false;  // a leader has been found: it is to know at once what is held open
+  Condition renewal_;
   std::function<std::vector<InodeId>()> open_inodes_;
   std::function<void()> session_lost_;
   TaskGroup tasks_;
 };
-
-// How long one attempt may take before the next master (or the same again) is tried.
-inline constexpr Duration kMasterAttempt = std::chrono::seconds(5);
 
 template <class Request>
 Task<Result<typename Method<Request>::Reply>> MasterLink::ask_until(Request request, TimePoint deadline) {
@@ -97,11 +94,10 @@ Task<Result<typename Method<Request>::Reply>> MasterLink::ask_until(Request requ
       co_await replaced_.wait();
     if constexpr (requires { request.session; }) request.session = session_;
     SessionId used = session_;
-    RpcClient::CallOptions options{.deadline = std::min(deadline, world_.clock().now() + kMasterAttempt)};
     ++requests_sent_;
-    auto answer = co_await typed_call(current(), request, options);
-    if (answer) co_return std::move(answer->reply);
-    Error error = answer.error();
+    auto reply = co_await masters_.ask_once(request, deadline);
+    if (reply) co_return reply;
+    Error error = reply.error();
     bool again = co_await may_retry(error, deadline, used);
     if (!again) co_return error;
   }
