@@ -6,9 +6,11 @@
 // survives only if all before it do (LevelDB alone does not promise this; our Env does, leveldb_env.h). A synced write makes everything before it durable.
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -17,22 +19,41 @@
 
 namespace cairn {
 
-// Atomic changes, in order. Keeps its own copies.
+// Atomic changes, in order. Keeps its own copies, in blocks: a batch of a thousand records is a handful of allocations.
 class WriteBatch {
  public:
-  struct Change {
-    std::string key;
-    std::optional<std::string> value;  // none: erase
+  struct Change {  // views of the batch's own; good until clear() or its end
+    std::string_view key;
+    std::optional<std::string_view> value;  // none: erase
   };
-  void put(std::string_view key, std::string_view value) { changes_.push_back({std::string(key), std::string(value)}); }
-  void erase(std::string_view key) { changes_.push_back({std::string(key), std::nullopt}); }
+  void put(std::string_view key, std::string_view value) { changes_.push_back({keep(key), keep(value)}); }
+  void erase(std::string_view key) { changes_.push_back({keep(key), std::nullopt}); }
   void reserve(size_t changes) { changes_.reserve(changes); }
   bool empty() const { return changes_.empty(); }
-  void clear() { changes_.clear(); }
+  void clear() {
+    changes_.clear();
+    blocks_.clear();
+    free_ = {};
+  }
   const std::vector<Change>& changes() const { return changes_; }
 
  private:
+  std::string_view keep(std::string_view bytes) {
+    if (bytes.size() > free_.size()) {
+      const size_t size = std::max(bytes.size(), kBlockBytes);
+      blocks_.push_back(std::make_unique_for_overwrite<char[]>(size));
+      free_ = {blocks_.back().get(), size};
+    }
+    std::copy(bytes.begin(), bytes.end(), free_.begin());
+    const std::string_view kept(free_.data(), bytes.size());
+    free_ = free_.subspan(bytes.size());
+    return kept;
+  }
+
+  static constexpr size_t kBlockBytes = 4096;
   std::vector<Change> changes_;
+  std::vector<std::unique_ptr<char[]>> blocks_;
+  std::span<char> free_;  // of the last block
 };
 
 // A position in a consistent view taken when it was made. Views of key and value last until the next move.

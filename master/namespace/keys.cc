@@ -132,4 +132,22 @@ std::string_view name_of(std::string_view key) {
   return key.substr(9, key.size() - 18);
 }
 
+bool is_looked_up(std::string_view key) {
+  switch (static_cast<Kind>(key.front())) {
+    case Kind::kCluster:
+    case Kind::kCounters:
+    case Kind::kServerChunk:
+    case Kind::kAttention:
+    case Kind::kOpenChunk:
+    case Kind::kSession:
+    case Kind::kReply:
+    case Kind::kSessionOrphan:
+    case Kind::kServer:
+    case Kind::kGarbageDue:
+      return false;
+    default:
+      return true;
+  }
+}
+
 }  // namespace cairn::keys

@@ -62,6 +62,10 @@ std::string work(uint64_t number);
 std::string prefix(Kind kind);
 std::string prefix(Kind kind, uint64_t first_id);
 
+// False for what is kept decoded (Transaction::Tables), what is only scanned, and replies, which are asked for again only after
+// something has failed: a cache of records would fill with them.
+bool is_looked_up(std::string_view key);
+
 // The parts of a key of the kind named; the key must be one that this file made.
 uint64_t first_id(std::string_view key);          // the id after the kind
 uint64_t second_id(std::string_view key);         // the id after that (chunk, inode, sequence, cookie, due time)

@@ -26,26 +26,6 @@ Reply run(Transaction& tx, const Command& command) {
       command);
 }
 
-// False for what is kept decoded, what is only scanned, and replies, which are asked for again only after something has
-// failed: they would fill the cache and push out what is looked up.
-bool is_read_again(std::string_view key) {
-  switch (static_cast<keys::Kind>(key.front())) {
-    case keys::Kind::kCluster:
-    case keys::Kind::kCounters:
-    case keys::Kind::kServerChunk:
-    case keys::Kind::kAttention:
-    case keys::Kind::kOpenChunk:
-    case keys::Kind::kSession:
-    case keys::Kind::kReply:
-    case keys::Kind::kSessionOrphan:
-    case keys::Kind::kServer:
-    case keys::Kind::kGarbageDue:
-      return false;
-    default:
-      return true;
-  }
-}
-
 }  // namespace
 
 Result<std::unique_ptr<Machine>> Machine::open(KvStore& store, MachineOptions options) {
@@ -123,7 +103,7 @@ Result<std::vector<Reply>> Machine::Impl::apply(const LogEntry& entry) {
   std::lock_guard store_guard(store_lock);
   publish(tx, batch);
   if (Result<void> written = store.write(batch, false); !written) return written.error();
-  cache.unpin_all(is_read_again);
+  cache.unpin_all();
   return replies;
 }
 
@@ -137,23 +117,24 @@ void Machine::Impl::publish(Transaction& tx, WriteBatch& batch) {
     }
   }
   std::lock_guard memory_guard(memory_lock);
-  Transaction::Changes& changes = tx.changes();
-  while (!changes.empty()) {
-    auto change = changes.extract(changes.begin());
+  for (const auto& [key, value] : tx.changes()) {
     // What was encoded just now can be decoded.
-    CHECK(update_tables(change.key(), change.mapped()).has_value());
-    cache.put_pinned(std::move(change.key()), std::move(change.mapped()));
+    CHECK(update_tables(key, value).has_value());
+    if (keys::is_looked_up(key)) cache.put_pinned(key, value);
   }
 }
 
 Result<std::optional<std::string>> StateReader::load(std::string_view key) const {
-  if (std::optional<RecordCache::Value> cached = cache_.find(key)) return std::move(*cached);
+  const bool is_cached = keys::is_looked_up(key);
+  if (is_cached) {
+    if (std::optional<RecordCache::Value> cached = cache_.find(key)) return std::move(*cached);
+  }
   Result<std::string> stored = mode_ == ReadMode::kMemoryOnly ? store_.get_cached(key) : store_.get(key);
   if (stored.failed_with(ErrorCode::kAgain)) return ErrorCode::kNotCached;
   if (!stored && !stored.failed_with(ErrorCode::kNotFound)) return stored.error();
   std::optional<std::string> value;
   if (stored) value = std::move(*stored);
-  cache_.insert(key, value);
+  if (is_cached) cache_.insert(key, value);
   return value;
 }
 

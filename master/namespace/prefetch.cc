@@ -58,12 +58,7 @@ void touch_op(const RecordReader& reader, const ReleaseOrphansOp& op) {
     reader.inode(inode);
   }
 }
-void touch_op(const RecordReader& reader, const GrantChunksOp& op) {
-  for (const std::vector<ServerId>& servers : op.placements) {
-    for (ServerId server : servers)
-      reader.server(server);
-  }
-}
+void touch_op(const RecordReader&, const GrantChunksOp&) {}  // servers are in memory
 void touch_op(const RecordReader& reader, const ReturnChunksOp& op) {
   for (ChunkId chunk : op.chunks)
     reader.chunk(chunk);

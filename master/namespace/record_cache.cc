@@ -1,58 +1,110 @@
 #include "master/namespace/record_cache.h"
 
-#include <iterator>
-#include <utility>
+#include <cstring>
+#include <functional>
+#include <new>
 
 namespace cairn {
 
-// A list node, a hash node and two strings' allocations, beside their bytes.
-static constexpr size_t kEntryOverheadBytes = 160;
+namespace {
+// What an entry costs beside its bytes: its own fields, the allocation's, its place in the table.
+constexpr size_t kEntryOverheadBytes = 112;
+// How many entries one call may pass over because somebody asked for them, before it takes the next: else the first to
+// find the cache full would look at all of it.
+constexpr int kPassedOverMax = 32;
+
+uint64_t hash_of(std::string_view key) {
+  return std::hash<std::string_view>()(key);
+}
+}  // namespace
 
 size_t RecordCache::cost(const Node& node) {
-  return kEntryOverheadBytes + node.key.size() + (node.value ? node.value->size() : 0);
+  return kEntryOverheadBytes + node.key_bytes + node.value_room;
+}
+
+RecordCache::Node* RecordCache::make(std::string_view key, uint64_t hash, const Value& value) {
+  const size_t value_bytes = value ? value->size() : 0;
+  Node* node = new (::operator new(sizeof(Node) + key.size() + value_bytes)) Node;
+  node->hash = hash;
+  node->key_bytes = static_cast<uint32_t>(key.size());
+  node->value_room = static_cast<uint32_t>(value_bytes);
+  std::memcpy(node->content(), key.data(), key.size());
+  assign(*node, value);
+  return node;
+}
+
+void RecordCache::destroy(Node* node) {
+  node->~Node();
+  ::operator delete(node);
+}
+
+// The value must fit.
+void RecordCache::assign(Node& node, const Value& value) {
+  node.absent = !value;
+  node.value_bytes = value ? static_cast<uint32_t>(value->size()) : 0;
+  if (value) std::memcpy(node.content() + node.key_bytes, value->data(), value->size());
+}
+
+RecordCache::~RecordCache() {
+  order_.clear_and_dispose(destroy);
+}
+
+RecordCache::Node* RecordCache::lookup(std::string_view key, uint64_t hash) const {
+  auto found = index_.find(hash);
+  if (found == index_.end()) return nullptr;
+  Node* node = found->second;
+  while (node != nullptr && node->key() != key)
+    node = node->same_hash;
+  return node;
 }
 
 std::optional<RecordCache::Value> RecordCache::find(std::string_view key) {
+  const uint64_t hash = hash_of(key);
   std::lock_guard lock(mutex_);
-  auto found = index_.find(key);
-  if (found == index_.end()) return std::nullopt;
-  Nodes::iterator node = found->second;
-  if (!node->pinned && node != clean_.begin()) clean_.splice(clean_.begin(), clean_, node);
-  return node->value;
+  Node* node = lookup(key, hash);
+  if (node == nullptr) return std::nullopt;
+  node->asked_for = true;
+  if (node->absent) return Value();
+  return Value(std::string(node->value()));
 }
 
 void RecordCache::insert(std::string_view key, const Value& value) {
+  const uint64_t hash = hash_of(key);
   std::lock_guard lock(mutex_);
-  if (index_.contains(key)) return;
-  add(std::string(key), value, false);
+  if (lookup(key, hash) != nullptr) return;
+  add(make(key, hash, value));
   shrink();
 }
 
-void RecordCache::put_pinned(std::string key, Value value) {
+void RecordCache::put_pinned(std::string_view key, const Value& value) {
+  const uint64_t hash = hash_of(key);
   std::lock_guard lock(mutex_);
-  auto found = index_.find(key);
-  if (found == index_.end()) {
-    add(std::move(key), std::move(value), true);
-    return;
+  Node* node = lookup(key, hash);
+  if (node != nullptr && node->pinned && (value ? value->size() : 0) > node->value_room) {
+    // Its place among the pinned is known by its address.
+    std::erase(pinned_, node);
+    node->pinned = false;
   }
-  Nodes::iterator node = found->second;
-  bytes_ -= cost(*node);
-  node->value = std::move(value);
-  bytes_ += cost(*node);
+  if (node != nullptr && (value ? value->size() : 0) <= node->value_room) {
+    assign(*node, value);
+  } else if (node != nullptr) {
+    Node* larger = make(key, hash, value);
+    replace(node, larger);
+    node = larger;
+  } else {
+    node = make(key, hash, value);
+    add(node);
+  }
   if (node->pinned) return;
   node->pinned = true;
-  pinned_.splice(pinned_.begin(), clean_, node);
+  pinned_.push_back(node);
 }
 
-void RecordCache::unpin_all(bool (*keep)(std::string_view key)) {
+void RecordCache::unpin_all() {
   std::lock_guard lock(mutex_);
-  for (Nodes::iterator node = pinned_.begin(); node != pinned_.end();) {
-    const Nodes::iterator next = std::next(node);
+  for (Node* node : pinned_)
     node->pinned = false;
-    if (!keep(node->key)) forget(pinned_, node);
-    node = next;
-  }
-  clean_.splice(clean_.begin(), pinned_);
+  pinned_.clear();
   shrink();
 }
 
@@ -63,25 +115,50 @@ size_t RecordCache::bytes() const {
 
 size_t RecordCache::entries() const {
   std::lock_guard lock(mutex_);
-  return index_.size();
+  return entries_;
 }
 
-void RecordCache::add(std::string key, Value value, bool pinned) {
-  Nodes& nodes = pinned ? pinned_ : clean_;
-  nodes.push_front(Node{std::move(key), std::move(value), pinned});
-  index_.emplace(nodes.front().key, nodes.begin());
-  bytes_ += cost(nodes.front());
+void RecordCache::add(Node* node) {
+  Node*& first = index_[node->hash];
+  node->same_hash = first;
+  first = node;
+  order_.push_front(*node);
+  bytes_ += cost(*node);
+  ++entries_;
+}
+
+// Out of everything, and destroyed.
+void RecordCache::remove(Node* node) {
+  auto found = index_.find(node->hash);
+  Node** link = &found->second;
+  while (*link != node)
+    link = &(*link)->same_hash;
+  *link = node->same_hash;
+  if (found->second == nullptr) index_.erase(found);
+  order_.erase(order_.iterator_to(*node));
+  bytes_ -= cost(*node);
+  --entries_;
+  destroy(node);
+}
+
+void RecordCache::replace(Node* old, Node* fresh) {
+  remove(old);
+  add(fresh);
 }
 
 void RecordCache::shrink() {
-  while (bytes_ > max_bytes_ && !clean_.empty())
-    forget(clean_, std::prev(clean_.end()));
-}
-
-void RecordCache::forget(Nodes& nodes, Nodes::iterator node) {
-  bytes_ -= cost(*node);
-  index_.erase(node->key);
-  nodes.erase(node);
+  int passed_over = 0;
+  size_t left = entries_;  // all may be pinned
+  while (bytes_ > max_bytes_ && left-- > 0) {
+    Node* oldest = &order_.back();
+    const bool spared = oldest->asked_for && passed_over++ < kPassedOverMax;
+    if (!oldest->pinned && !spared) {
+      remove(oldest);
+      continue;
+    }
+    oldest->asked_for = false;
+    order_.splice(order_.begin(), order_, order_.iterator_to(*oldest));
+  }
 }
 
 }  // namespace cairn

@@ -97,12 +97,15 @@ void Transaction::rollback() {
 
 Result<std::optional<std::string>> Transaction::load(std::string_view key) const {
   if (auto changed = changes_.find(key); changed != changes_.end()) return changed->second;
-  if (std::optional<RecordCache::Value> cached = cache_.find(key)) return std::move(*cached);
+  const bool is_cached = keys::is_looked_up(key);
+  if (is_cached) {
+    if (std::optional<RecordCache::Value> cached = cache_.find(key)) return std::move(*cached);
+  }
   Result<std::string> stored = store_.get(key);
   if (!stored && !stored.failed_with(ErrorCode::kNotFound)) return stored.error();
   std::optional<std::string> value;
   if (stored) value = std::move(*stored);
-  cache_.insert(key, value);
+  if (is_cached) cache_.insert(key, value);
   return value;
 }
 

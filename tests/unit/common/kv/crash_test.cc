@@ -32,9 +32,9 @@ bool is_synced(int i) {
 void apply_to(Model& model, const WriteBatch& batch) {
   for (const auto& change : batch.changes()) {
     if (change.value) {
-      model[change.key] = *change.value;
+      model[std::string(change.key)] = *change.value;
     } else {
-      model.erase(change.key);
+      model.erase(std::string(change.key));
     }
   }
 }

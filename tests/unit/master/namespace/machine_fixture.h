@@ -36,7 +36,7 @@ class SpyStore final : public KvStore {
   Result<void> write(const WriteBatch& batch, bool sync) override {
     changed.clear();
     for (const WriteBatch::Change& change : batch.changes())
-      changed.push_back(change.key);
+      changed.emplace_back(change.key);
     if (fail_writes) return ErrorCode::kIo;
     return store_->write(batch, sync);
   }

@@ -280,9 +280,19 @@ TEST(Cache, KeepsWhatTheStoreDoesNotHaveYet) {
   ASSERT_TRUE(cache.find("a"));
   EXPECT_FALSE(*cache.find("a"));
   EXPECT_EQ(cache.entries(), 101u);
-  cache.unpin_all([](std::string_view key) { return key != "pinned7"; });
-  EXPECT_FALSE(cache.find("pinned7"));
+  cache.put_pinned("a", std::string(100, 'l'));  // larger than what was there
+  EXPECT_EQ(**cache.find("a"), std::string(100, 'l'));
+  cache.unpin_all();
   EXPECT_LE(cache.bytes(), 1000u);
+}
+
+TEST(Cache, KeepsWhatIsAskedForAgain) {
+  RecordCache cache(10'000);
+  for (int i = 0; i < 1000; ++i) {
+    cache.insert("key" + std::to_string(i), std::string(100, 'v'));
+    EXPECT_TRUE(cache.find("key0"));
+  }
+  EXPECT_LE(cache.bytes(), 10'000u);
 }
 
 }  // namespace
