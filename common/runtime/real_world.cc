@@ -106,7 +106,7 @@ class RealWorldImpl final : public RealWorld {
       : loop_(options),
         random_(make_system_random()),
         disk_(make_posix_disk()),
-        transport_(make_tcp_transport(loop_)),
+        plain_(make_tcp_transport(loop_, unix_users_)),
         signals_(loop_) {
     metrics_.on_collect([this] { show_loop(); });
   }
@@ -115,7 +115,10 @@ class RealWorldImpl final : public RealWorld {
   Clock& clock() override { return loop_; }
   Random& random() override { return *random_; }
   Disk& disk() override { return *disk_; }
-  Transport& transport() override { return *transport_; }
+  Transport& transport() override { return secured_ ? *secured_ : *plain_; }
+  Transport& plain_transport() override { return *plain_; }
+  void use_transport(std::unique_ptr<Transport> transport) override { secured_ = std::move(transport); }
+  void allow_unix_users(std::vector<uint32_t> users) override { unix_users_->allowed = std::move(users); }
   Metrics& metrics() override { return metrics_; }
   std::unique_ptr<BlockingPool> make_pool(std::string name, size_t threads) override {
     return std::make_unique<ThreadPool>(loop_, name, threads);
@@ -162,7 +165,9 @@ class RealWorldImpl final : public RealWorld {
   Metrics metrics_;
   std::unique_ptr<Random> random_;
   std::unique_ptr<Disk> disk_;
-  std::unique_ptr<Transport> transport_;
+  std::shared_ptr<UnixUsers> unix_users_ = std::make_shared<UnixUsers>();  // shared with the listeners
+  std::unique_ptr<Transport> plain_;
+  std::unique_ptr<Transport> secured_;  // over plain_
   Signals signals_;
   bool ran_ = false;
 };

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <vector>
 
 #include "common/runtime/task.h"
 #include "common/runtime/world.h"
@@ -34,6 +35,10 @@ class RealWorld : public World {
   // Completes with the signal's number when SIGINT, SIGTERM or SIGHUP arrives; further ones for further calls.
   virtual Task<int> next_signal() = 0;
   virtual LoopCounters loop_counters() const = 0;
+  // From now on transport() is this one, which may use plain_transport() (common/tls). Before anybody uses the network.
+  virtual void use_transport(std::unique_ptr<Transport> transport) = 0;
+  // Who may connect to Unix sockets besides root and this process's own user.
+  virtual void allow_unix_users(std::vector<uint32_t> users) = 0;
   // Tells when `fd` (not owned) is readable, again and again, until the returned handle goes away; used for /dev/fuse. `ready` runs on the loop; it reads
   // until EAGAIN. It is not called while it runs.
   class Watch {

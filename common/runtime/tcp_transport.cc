@@ -159,7 +159,6 @@ class SocketStream final : public Stream {
   std::string peer_;
 };
 
-// Every connection, made or accepted, passes here once it is established: the place where TLS wraps the plain stream.
 std::unique_ptr<Stream> make_stream(std::shared_ptr<WaitableFd> socket, std::string peer) {
   return std::make_unique<SocketStream>(std::move(socket), std::move(peer));
 }
@@ -172,8 +171,19 @@ std::string peer_name(const SocketAddress& from, const Address& listening) {
   return to_string(peer.kind == Address::Kind::kUnix ? listening : peer);
 }
 
-Task<Result<std::unique_ptr<Stream>>> accept_one(AsioLoop* loop, std::shared_ptr<WaitableFd> socket,
-                                                 Address listening) {
+// The user who made the other end of a Unix socket may use this process.
+bool may_come_in(int fd, const UnixUsers& users, const Address& listening) {
+  ucred who{};
+  socklen_t size = sizeof(who);
+  if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &size) != 0) return false;
+  if (who.uid == 0 || who.uid == ::geteuid() || std::ranges::find(users.allowed, who.uid) != users.allowed.end())
+    return true;
+  log_warning("transport.user_refused", "address={} user={} process={}", to_string(listening), who.uid, who.pid);
+  return false;
+}
+
+Task<Result<std::unique_ptr<Stream>>> accept_one(AsioLoop* loop, std::shared_ptr<WaitableFd> socket, Address listening,
+                                                 std::shared_ptr<const UnixUsers> unix_users) {
   while (true) {
     if (socket->closed()) co_return socket->reason();
     SocketAddress from;
@@ -181,6 +191,10 @@ Task<Result<std::unique_ptr<Stream>>> accept_one(AsioLoop* loop, std::shared_ptr
     int fd =
         ::accept4(socket->fd(), reinterpret_cast<sockaddr*>(&from.storage), &from.size, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd >= 0) {
+      if (listening.kind == Address::Kind::kUnix && !may_come_in(fd, *unix_users, listening)) {
+        ::close(fd);
+        continue;
+      }
       tune(fd, from.family());
       Result<std::shared_ptr<WaitableFd>> accepted = WaitableFd::make(loop->io(), fd);
       if (!accepted) continue;
@@ -203,11 +217,14 @@ Task<Result<std::unique_ptr<Stream>>> accept_one(AsioLoop* loop, std::shared_ptr
 
 class SocketListener final : public Listener {
  public:
-  SocketListener(AsioLoop& loop, std::shared_ptr<WaitableFd> socket, Address address)
-      : loop_(loop), socket_(std::move(socket)), address_(std::move(address)) {}
+  SocketListener(AsioLoop& loop, std::shared_ptr<WaitableFd> socket, Address address,
+                 std::shared_ptr<const UnixUsers> unix_users)
+      : loop_(loop), socket_(std::move(socket)), address_(std::move(address)), unix_users_(std::move(unix_users)) {}
   ~SocketListener() override { close(); }
 
-  Task<Result<std::unique_ptr<Stream>>> accept() override { return accept_one(&loop_, socket_, address_); }
+  Task<Result<std::unique_ptr<Stream>>> accept() override {
+    return accept_one(&loop_, socket_, address_, unix_users_);
+  }
   void close() override {
     if (socket_->closed()) return;
     if (address_.kind == Address::Kind::kUnix) ::unlink(address_.host_or_path.c_str());
@@ -219,6 +236,7 @@ class SocketListener final : public Listener {
   AsioLoop& loop_;
   std::shared_ptr<WaitableFd> socket_;
   Address address_;
+  std::shared_ptr<const UnixUsers> unix_users_;  // shared: set after listeners may exist
 };
 
 // True if something accepts connections at the Unix path, or may (its queue is full).
@@ -247,7 +265,8 @@ Error listen_error(const Address& address, int error_number) {
 
 class TcpTransport final : public Transport {
  public:
-  explicit TcpTransport(AsioLoop& loop) : loop_(loop), resolver_(loop) {}
+  TcpTransport(AsioLoop& loop, std::shared_ptr<const UnixUsers> unix_users)
+      : loop_(loop), resolver_(loop), unix_users_(std::move(unix_users)) {}
 
   Task<Result<std::unique_ptr<Stream>>> connect(Address address, TimePoint deadline) override;
   Result<std::unique_ptr<Listener>> listen(const Address& address) override;
@@ -258,6 +277,7 @@ class TcpTransport final : public Transport {
 
   AsioLoop& loop_;
   Resolver resolver_;
+  std::shared_ptr<const UnixUsers> unix_users_;
 };
 
 Task<Result<std::vector<SocketAddress>>> TcpTransport::look_up(Address address, TimePoint deadline) {
@@ -341,13 +361,13 @@ Result<std::unique_ptr<Listener>> TcpTransport::listen(const Address& address) {
     }
   }
   if (::listen(fd, SOMAXCONN) != 0) return listen_error(address, errno);
-  return std::make_unique<SocketListener>(loop_, std::move(*socket), std::move(bound));
+  return std::make_unique<SocketListener>(loop_, std::move(*socket), std::move(bound), unix_users_);
 }
 
 }  // namespace
 
-std::unique_ptr<Transport> make_tcp_transport(AsioLoop& loop) {
-  return std::make_unique<TcpTransport>(loop);
+std::unique_ptr<Transport> make_tcp_transport(AsioLoop& loop, std::shared_ptr<const UnixUsers> unix_users) {
+  return std::make_unique<TcpTransport>(loop, std::move(unix_users));
 }
 
 }  // namespace cairn

@@ -1,4 +1,4 @@
-// The seam for the network: streams of bytes between two ends. TCP and Unix sockets (TLS later, in the same place), and a simulated
+// The seam for the network: streams of bytes between two ends. TCP and Unix sockets, TLS over them (common/tls), and a simulated
 // network. Loop thread only.
 #pragma once
 
@@ -10,6 +10,7 @@
 
 #include "common/base/result.h"
 #include "common/runtime/clock.h"
+#include "common/runtime/peer_identity.h"
 #include "common/runtime/task.h"
 
 namespace cairn {
@@ -39,6 +40,8 @@ class Stream {
   virtual Task<Result<void>> write(std::span<const std::span<const std::byte>> pieces) = 0;
   virtual void close() = 0;
   virtual std::string peer() const = 0;  // for logs
+  // Who the other side has proved to be; null where nothing proves it (no TLS).
+  virtual const PeerIdentity* identity() const { return nullptr; }
 };
 
 class Listener {

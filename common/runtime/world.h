@@ -22,6 +22,8 @@ class World {
   virtual Random& random() = 0;
   virtual Disk& disk() = 0;
   virtual Transport& transport() = 0;
+  // Without TLS, for what others than Cairn read (/metrics), whatever transport() does.
+  virtual Transport& plain_transport() { return transport(); }
   virtual Metrics& metrics() = 0;
   virtual std::unique_ptr<BlockingPool> make_pool(std::string name, size_t threads) = 0;
   // A number that changes when the machine (not the process) restarts: /proc/sys/kernel/random/boot_id.

@@ -11,6 +11,7 @@ PLAIN_TYPES = "common/proto/*_types.h"
 MAY_INCLUDE = {
     "common/base": [],
     "common/runtime": ["common/base"],
+    "common/tls": ["common/base", "common/runtime"],
     "common/kv": ["common/base", "common/runtime"],
     "common/proto": ["common/base"],
     "common/rpc": ["common/base", "common/runtime", "common/proto"],
@@ -59,6 +60,7 @@ LIBRARY_HOMES = {
     "toml++/*": ["common/base"],
     "prometheus/*": ["common/base", "common/http"],
     "leveldb/*": ["common/kv"],
+    "openssl/*": ["common/base", "common/tls"],
     "liburing*": ["common/runtime"],
     "boost/beast*": ["common/http"],
     "boost/asio*": ["common/runtime", "common/rpc", "common/http", "fs/fuse"],

@@ -6,6 +6,8 @@
 
 #include "common/runtime/real_world.h"
 #include "common/runtime/sim_world.h"
+#include "common/tls/tls_transport.h"
+#include "tests/unit/common/tls/test_certificates.h"
 
 namespace cairn {
 
@@ -21,6 +23,9 @@ class RealTestWorld : public TestWorld {
   World& world() override { return *world_; }
   void run(Task<void> body) override { world_->run(as_main(std::move(body))); }
   std::string listen_address() override { return "tcp:127.0.0.1:0"; }
+
+ protected:
+  RealWorld& real_world() { return *world_; }
 
  private:
   std::unique_ptr<RealWorld> world_ = RealWorld::make({});
@@ -38,6 +43,19 @@ class UnixTestWorld final : public RealTestWorld {
  private:
   std::string folder_;
   int next_ = 0;
+};
+
+class TlsTestWorld final : public RealTestWorld {
+ public:
+  explicit TlsTestWorld(bool authenticated_only) {
+    RealWorld& real = real_world();
+    real.use_transport(make_tls_transport(real.executor(), real.clock(), real.plain_transport(),
+                                          certificates_.credentials(PeerRole::kChunkserver, "one"),
+                                          {.authenticated_data = authenticated_only}));
+  }
+
+ private:
+  TestCertificates certificates_{real_world().clock().wall()};
 };
 
 Task<void> and_say_so(Task<void> body, bool* done) {
@@ -65,6 +83,14 @@ class SimTestWorld final : public TestWorld {
 
 std::unique_ptr<TestWorld> make_sim_test_world() {
   return std::make_unique<SimTestWorld>();
+}
+
+std::unique_ptr<TestWorld> make_tls_test_world() {
+  return std::make_unique<TlsTestWorld>(false);
+}
+
+std::unique_ptr<TestWorld> make_authenticated_test_world() {
+  return std::make_unique<TlsTestWorld>(true);
 }
 
 std::unique_ptr<TestWorld> make_unix_test_world() {

@@ -22,6 +22,8 @@ class TestWorld {
 
 std::unique_ptr<TestWorld> make_real_test_world();  // TCP
 std::unique_ptr<TestWorld> make_unix_test_world();  // the same with Unix sockets
+std::unique_ptr<TestWorld> make_tls_test_world();   // TCP with TLS, both ends chunkservers
+std::unique_ptr<TestWorld> make_authenticated_test_world();  // the same with what is sent authenticated only
 std::unique_ptr<TestWorld> make_sim_test_world();   // one simulated node, which talks to itself
 
 }  // namespace cairn

@@ -303,6 +303,8 @@ TEST_P(TransportTest, ConnectAfterItsDeadlineTimesOut) {
 
 INSTANTIATE_TEST_SUITE_P(Tcp, TransportTest, testing::Values(&make_real_test_world));
 INSTANTIATE_TEST_SUITE_P(Unix, TransportTest, testing::Values(&make_unix_test_world));
+INSTANTIATE_TEST_SUITE_P(Tls, TransportTest, testing::Values(&make_tls_test_world));
+INSTANTIATE_TEST_SUITE_P(Authenticated, TransportTest, testing::Values(&make_authenticated_test_world));
 INSTANTIATE_TEST_SUITE_P(Simulated, TransportTest, testing::Values(&make_sim_test_world));
 
 }  // namespace
