@@ -246,7 +246,8 @@ class LevelDbEnv::Writable : public leveldb::WritableFile {
   Status Close() override {
     if (closed_) return Status::OK();
     closed_ = true;
-    Status done = is_log(name_) && !(synced_ && buffer_.empty()) ? Sync() : write_out();
+    const bool must_be_durable = is_log(name_) && env_.sync_closed_logs_ && !(synced_ && buffer_.empty());
+    Status done = must_be_durable ? Sync() : write_out();
     file_.reset();
     env_.finished(name_);
     if (is_log(name_)) {
@@ -319,10 +320,11 @@ class LevelDbEnv::Writable : public leveldb::WritableFile {
   bool closed_ = false;
 };
 
-LevelDbEnv::LevelDbEnv(Disk& disk, std::string folder, uint64_t log_fill_bytes)
+LevelDbEnv::LevelDbEnv(Disk& disk, std::string folder, uint64_t log_fill_bytes, bool sync_closed_logs)
     : disk_(disk),
       folder_(std::move(folder)),
       log_fill_bytes_(log_fill_bytes),
+      sync_closed_logs_(sync_closed_logs),
       background_(std::make_unique<Background>()) {}
 
 LevelDbEnv::~LevelDbEnv() = default;

@@ -41,7 +41,7 @@ class LevelDbEnv : public leveldb::Env {
  public:
   // Logs are filled with zeros `log_fill_bytes` ahead: a synced write then changes no metadata of the file
   // (bench/results.md).
-  LevelDbEnv(Disk& disk, std::string folder, uint64_t log_fill_bytes);
+  LevelDbEnv(Disk& disk, std::string folder, uint64_t log_fill_bytes, bool sync_closed_logs = true);
   ~LevelDbEnv() override;
 
   // While one lives, reads of tables on its thread that would wait for the disk fail with kAgain, and LevelDB's Get with
@@ -100,6 +100,7 @@ class LevelDbEnv : public leveldb::Env {
   Disk& disk_;
   const std::string folder_;
   const uint64_t log_fill_bytes_;
+  const bool sync_closed_logs_;
   std::unique_ptr<Background> background_;
 
   std::mutex

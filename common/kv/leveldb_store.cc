@@ -99,8 +99,9 @@ struct LevelDbStore::Impl {
   Impl(Disk& disk_in, std::string folder_in, const LevelDbOptions& options)
       : disk(disk_in),
         folder(std::move(folder_in)),
+        syncs_closed_logs(!options.lost_with_machine),
         reopen_bytes(3 * options.write_buffer_bytes + 2 * options.table_bytes),
-        env(disk, folder, options.log_fill_bytes),
+        env(disk, folder, options.log_fill_bytes, syncs_closed_logs),
         logger(make_leveldb_logger(folder)),
         cache(leveldb::NewLRUCache(options.block_cache_bytes)) {
     if (options.bloom_bits_per_key > 0) filter.reset(leveldb::NewBloomFilterPolicy(options.bloom_bits_per_key));
@@ -174,6 +175,7 @@ struct LevelDbStore::Impl {
 
   Disk& disk;
   const std::string folder;
+  const bool syncs_closed_logs;
   const uint64_t reopen_bytes;  // what opening may need: tables of two write buffers, and merging to go on
   LevelDbEnv env;
   const std::unique_ptr<leveldb::Logger> logger;
@@ -226,9 +228,9 @@ Result<std::string> LevelDbStore::get(std::string_view key) const {
 }
 
 Result<std::string> LevelDbStore::get_cached(std::string_view key) const {
-  // A write may sync a log, or wait for tables to be merged, and readers would wait for it.
-  std::unique_lock nobody_writes(impl_->write_mutex, std::try_to_lock);
-  if (!nobody_writes) return Error(ErrorCode::kAgain);
+  // LevelDB syncs the log that it leaves under a lock that readers need, in the middle of some write.
+  std::unique_lock nobody_writes(impl_->write_mutex, std::defer_lock);
+  if (impl_->syncs_closed_logs && !nobody_writes.try_lock()) return Error(ErrorCode::kAgain);
   LevelDbEnv::CachedReadsOnly only;
   Result<std::string> value = get(key);
   return value;

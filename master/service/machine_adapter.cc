@@ -22,6 +22,7 @@ Result<LogIndex> MachineAdapter::open(const std::string& folder) {
     LevelDbOptions leveldb;
     leveldb.block_cache_bytes = options_.block_cache_bytes;
     leveldb.write_buffer_bytes = 32 * kMiB;
+    leveldb.lost_with_machine = true;  // recovery.cc: after a machine's restart a checkpoint is opened, never this
     Result<std::unique_ptr<LevelDbStore>> opened = LevelDbStore::open(disk_, folder, leveldb);
     if (!opened) return opened.error();
     store_ = std::move(*opened);

@@ -59,5 +59,27 @@ TEST_F(GetCached, WhatWouldHaveToBeReadIsNotWaitedForAndNothingIsBrokenByThat) {
   EXPECT_EQ(store_->get_cached(key(0)).value_or("none"), std::string(4000, 'a')) << "its block has been read";
 }
 
+// A store that does not sync the logs it leaves (the masters' state) is lost with its machine; what it gave away is not.
+TEST_F(GetCached, ACheckpointIsDurableWhoseLogsWereNeverSynced) {
+  LevelDbOptions options;
+  options.write_buffer_bytes = 64 * kKiB;
+  options.lost_with_machine = true;
+  Result<std::unique_ptr<LevelDbStore>> opened = LevelDbStore::open(disk_, "db", options);
+  ASSERT_TRUE(opened) << opened.error().message();
+  store_ = std::move(*opened);
+  fill();
+  EXPECT_EQ(store_->get_cached(key(kKeys - 1)).value_or("none").size(), 4000u);
+  ASSERT_TRUE(disk_.make_folder("copies") && disk_.sync_folder("."));
+  ASSERT_TRUE(store_->checkpoint("copies/one", [] {}));
+  ASSERT_TRUE(disk_.sync_folder("copies"));
+  store_.reset();
+  disk_.crash();
+  ASSERT_TRUE(LevelDbStore::copy_checkpoint(disk_, "copies/one", "again"));
+  opened = LevelDbStore::open(disk_, "again", options);
+  ASSERT_TRUE(opened) << opened.error().message();
+  for (int i = 0; i < kKeys; ++i)
+    EXPECT_TRUE((*opened)->get(key(i))) << i;
+}
+
 }  // namespace
 }  // namespace cairn
