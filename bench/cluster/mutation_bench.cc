@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <deque>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <vector>
@@ -91,6 +92,7 @@ class Bench {
   Task<bool> rename(size_t worker, std::deque<File>& files);
   Task<bool> set_mode(size_t worker, std::deque<File>& files, uint64_t turn);
   Task<bool> unlink(size_t worker, std::deque<File>& files);
+  Task<bool> take_grants(size_t worker);
   Task<bool> give_chunk(size_t worker, InodeId inode);
   MasterLink& link(size_t worker) { return *links_[worker % links_.size()]; }
   std::string fresh_name();
@@ -161,18 +163,31 @@ Task<bool> Bench::make_directories() {
   co_return top.has_value();
 }
 
-Task<bool> Bench::give_chunk(size_t worker, InodeId inode) {
-  Grants& grants = grants_[worker % links_.size()];
-  if (grants.ready.empty()) {
+// New chunkservers take a moment to be known.
+Task<bool> Bench::take_grants(size_t worker) {
+  TimePoint limit = world_.clock().now() + std::chrono::seconds(30);
+  while (true) {
     GrantChunksOp op;
     op.placements.resize(kGrantsAtOnce);
     Result<MutationReply> granted = co_await link(worker).mutate(std::move(op));
-    if (!granted) {
+    if (granted) {
+      std::ranges::move(granted->grants, std::back_inserter(grants_[worker % links_.size()].ready));
+      co_return true;
+    }
+    if (!granted.failed_with(ErrorCode::kTooFewReplicas) || world_.clock().now() > limit) {
       std::fprintf(stderr, "mutation_bench: grant: %s\n", granted.error().message().c_str());
       co_return false;
     }
-    for (ChunkGrant& grant : granted->grants)
-      grants.ready.push_back(std::move(grant));
+    Result<void> slept = co_await tasks_.sleep_for(std::chrono::milliseconds(200));
+    if (!slept) co_return false;
+  }
+}
+
+Task<bool> Bench::give_chunk(size_t worker, InodeId inode) {
+  Grants& grants = grants_[worker % links_.size()];
+  if (grants.ready.empty()) {
+    bool granted = co_await take_grants(worker);
+    if (!granted) co_return false;
   }
   ChunkGrant grant = std::move(grants.ready.front());
   grants.ready.pop_front();
@@ -343,6 +358,7 @@ Task<bool> Bench::fill() {
 Task<int> Bench::main() {
   bool ready = co_await open();
   if (ready) ready = co_await make_directories();
+  if (ready && options_.chunks) ready = co_await take_grants(0);
   if (ready && options_.fill > 0) ready = co_await fill();
   if (ready) {
     for (size_t i = 0; i < options_.in_flight.size() && !failed_; ++i)

@@ -96,11 +96,9 @@ class Cluster:
         for i in range(3 if self.chunks else 0):
             self.start_program(
                 f"chunkserver-{i}", str(self.bin / "cairn-chunkserver"), f"--set=chunkserver.listen={HOST}:{free_port()}",
-                f'--set=chunkserver.masters=["{HOST}:{self.port}"]',
-                f'--set=store.directories=["{self.folder}/chunkserver-{i}"]',
+                f"--set=chunkserver.masters={HOST}:{self.port}",
+                f"--set=store.directories={self.folder}/chunkserver-{i}",
                 f"--set=log.file={self.folder}/chunkserver-{i}.log")
-        if self.chunks:
-            time.sleep(3)
 
     def stop_program(self, name, how=signal.SIGTERM):
         process = self.processes.pop(name)

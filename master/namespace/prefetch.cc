@@ -13,6 +13,21 @@ void touch_name(const RecordReader& reader, InodeId parent, std::string_view nam
   if (entry) reader.inode(entry->inode);
 }
 
+// What goes with the last name of a small file. A larger one's chunks are removed in steps, by ticks.
+constexpr uint32_t kChunksMax = 4;
+
+void touch_removal(const RecordReader& reader, InodeId parent, std::string_view name) {
+  std::optional<InodeRecord> directory = reader.inode(parent);
+  if (!directory || directory->attributes.type != FileType::kDirectory) return;
+  std::optional<DentryRecord> entry = find_entry(reader, *directory, name);
+  if (!entry) return;
+  std::optional<InodeRecord> inode = reader.inode(entry->inode);
+  if (!inode || inode->attributes.nlink > 1 || inode->chunk_count > kChunksMax) return;
+  for (uint32_t index = 0; index < inode->chunk_count; ++index) {
+    if (std::optional<ChunkRef> ref = reader.ref(entry->inode, index)) reader.chunk(ref->chunk);
+  }
+}
+
 void touch_op(const RecordReader& reader, const CreateOp& op) {
   touch_name(reader, op.parent, op.name);
 }
@@ -21,14 +36,14 @@ void touch_op(const RecordReader& reader, const LinkOp& op) {
   touch_name(reader, op.new_parent, op.new_name);
 }
 void touch_op(const RecordReader& reader, const UnlinkOp& op) {
-  touch_name(reader, op.parent, op.name);
+  touch_removal(reader, op.parent, op.name);
 }
 void touch_op(const RecordReader& reader, const RmdirOp& op) {
   touch_name(reader, op.parent, op.name);
 }
 void touch_op(const RecordReader& reader, const RenameOp& op) {
   touch_name(reader, op.parent, op.name);
-  touch_name(reader, op.new_parent, op.new_name);
+  touch_removal(reader, op.new_parent, op.new_name);
   if (op.parent != op.new_parent) is_within(reader, op.new_parent, InodeId{});  // the way up to the root
 }
 void touch_op(const RecordReader& reader, const SetAttributesOp& op) {

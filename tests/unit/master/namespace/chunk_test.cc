@@ -500,6 +500,25 @@ TEST_F(Garbage, IsDueAfterTheGraceTime) {
   EXPECT_EQ(machine().counters().garbage, 2u);
 }
 
+// Removing a chunk looks for no garbage of its replicas: whoever becomes one has none left.
+TEST_F(Garbage, OfAServerThatCameBackIsNotCountedTwice) {
+  const ChunkId id = sealed();
+  ASSERT_TRUE(leader.tell(SetReplicas{.chunk = id, .expected_version = 1, .replicas = specs({1, 2, 4})}));
+  EXPECT_EQ(machine().counters().garbage, 1u);
+  const uint64_t version = begin(raise(id, {1, 2, 4}, {3}));
+  ASSERT_TRUE(leader.tell(FinishRaise{.chunk = id, .version = version, .replicas = specs({1, 2, 3, 4})}));
+  EXPECT_EQ(machine().counters().garbage, 0u);
+  ASSERT_TRUE(unlink(kRootInode, "f"));
+  EXPECT_EQ(machine().counters().garbage, 4u);
+  leader.pass(kGraceMs);
+  for (uint64_t server : {1, 2, 3, 4}) {
+    EXPECT_THAT(garbage_of(server), ElementsAre(id));
+    ASSERT_TRUE(leader.tell(RemoveGarbage{ServerId{server}, {id}}));
+  }
+  EXPECT_EQ(machine().counters().garbage, 0u);
+  EXPECT_EQ(machine().counters().work, 0u);
+}
+
 TEST_F(Garbage, ReportedChunksThatNoRecordNames) {
   const ChunkId id = sealed();
   const ChunkId unknown{id.value};

@@ -73,6 +73,7 @@ TEST_F(MemoryOnly, PrefetchBringsWhatApplyNeeds) {
       SetGoalOp{.inode = f, .goal = 2},
       RemoveXattrOp{f, "user.a"},
       UnlinkOp{.parent = d, .name = "moved"},
+      UnlinkOp{.parent = d, .name = "link"},  // the last one: the chunk goes too
   };
   for (const MetaOp& op : ops) {
     leader.restart();
