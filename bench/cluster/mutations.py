@@ -202,20 +202,24 @@ def restart(cluster, what, how, before=None):
 
 
 def scale(arguments, cluster):
-    chunks = ["--chunks"] if arguments.chunks else []
-    run_bench(arguments, cluster, "--fill", str(arguments.scale), *chunks, "--seconds", "20", "--in-flight", "1",
-              "--directories", "1000")
-    pid = cluster.master_pids()[0]
-    print(f"resident after filling: {resident_mib(pid):.0f} MiB", flush=True)
-    cluster.stop_chunkservers()  # those have none of these chunks, and would say so
-    print("while a checkpoint is made (beside it, 64 in flight bring the log to its next 256 MiB):")
-    for in_flight in ("1", "16"):
+    if not arguments.reuse:
+        chunks = ["--chunks"] if arguments.chunks else []
+        run_bench(arguments, cluster, "--fill", str(arguments.scale), *chunks, "--seconds", "1", "--in-flight", "1",
+                  "--directories", "1000")
+        print(f"resident after filling: {resident_mib(cluster.master_pids()[0]):.0f} MiB", flush=True)
+        cluster.stop_chunkservers()  # those have none of these chunks, and would say so
+        cluster.stop_program("master")
+        cluster.settings.append("--set=disk.checkpoint=24 MiB")
+        cluster.start_master()
+    print("with a checkpoint each 24 MiB of log (default: 64 MiB):")
+    for in_flight, background in (("1", "0"), ("16", "0"), ("1", "64")):
         made = len(cluster.master_log("checkpoint.made"))
         for result in run_bench(arguments, cluster, "--kind", "mixed", "--seconds", str(arguments.seconds), "--in-flight",
-                                in_flight, "--background", "64"):
+                                in_flight, "--background", background):
             pauses(result)
-        for line in cluster.master_log("checkpoint.made")[made:]:
-            print(f"  {line}")
+        took = [int(line.split(" ms=")[1].split()[0]) for line in cluster.master_log("checkpoint.made")[made:]]
+        print(f"  checkpoints made meanwhile, each in ms: {took}")
+    pid = cluster.master_pids()[0]
     print(f"resident: {resident_mib(pid):.0f} MiB; state on disk: "
           f"{sum(f.stat().st_size for f in (cluster.folder / 'master' / 'state').iterdir()) >> 20} MiB", flush=True)
     restart(cluster, "SIGKILL", signal.SIGKILL)
@@ -242,9 +246,15 @@ def main():
     parser.add_argument("--chunks", action="store_true", help="files with a chunk, and three chunkservers")
     parser.add_argument("--set", action="append", default=[], help="a setting of the master: section.key=value")
     parser.add_argument("--scale", type=int, help="so many inodes")
+    parser.add_argument("--reuse", action="store_true", help="with --scale: the folder that an earlier run kept (--keep)")
     arguments = parser.parse_args()
-    shutil.rmtree(arguments.dir, ignore_errors=True)
-    os.makedirs(arguments.dir)
+    if arguments.reuse:
+        arguments.keep = True
+        arguments.chunks = False
+        arguments.set.append("disk.checkpoint=24 MiB")
+    else:
+        shutil.rmtree(arguments.dir, ignore_errors=True)
+        os.makedirs(arguments.dir)
     cluster = Cluster(arguments)
     try:
         cluster.start()

@@ -71,6 +71,7 @@ Task<Result<void>> MasterServer::Impl::open() {
   options.folder = settings.folder;
   options.cluster = cluster;
   options.reserve_bytes = settings.log_reserve_bytes;
+  options.checkpoint_log_bytes = settings.checkpoint_log_bytes;
   options.ticks_wanted = [this] { return core && core->machine().wants_ticks(); };
   options.on_leadership = [this](bool leading, Term term) { leadership(leading, term); };
   options.on_fatal = settings.on_fatal;

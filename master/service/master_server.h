@@ -26,6 +26,7 @@ struct MasterSettings {
   Duration session_time = std::chrono::seconds(10);
   Duration delete_grace = std::chrono::seconds(60);
   uint64_t log_reserve_bytes = 256ull << 20;
+  uint64_t checkpoint_log_bytes = 64ull << 20;  // what a restart of the machine replays at most
   MachineAdapterOptions state;
   ChunkKeeperOptions keeper;
   std::string program;

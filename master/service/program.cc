@@ -32,6 +32,7 @@ struct Settings {
   uint64_t cache_bytes = 256 * kMiB;
   uint64_t block_cache_bytes = 64 * kMiB;
   uint64_t log_reserve_bytes = 256 * kMiB;
+  uint64_t checkpoint_log_bytes = 64 * kMiB;
   Duration session_time = std::chrono::seconds(10);
   Duration delete_grace = std::chrono::seconds(60);
   Duration server_dead = std::chrono::seconds(3);
@@ -68,6 +69,8 @@ ConfigScheme scheme_for(Settings& s) {
   scheme.section("disk", "The disk of the log.");
   scheme.size("disk.reserve", &s.log_reserve_bytes, {},
               "Below this much free space only what frees space is accepted.");
+  scheme.size("disk.checkpoint", &s.checkpoint_log_bytes, {.min = kMiB},
+              "A checkpoint of the state is made after so much log, or after 5 minutes.");
   scheme.section("chunks", "How chunks are kept.");
   scheme.duration("chunks.server_dead", &s.server_dead, {.min = std::chrono::seconds(1)},
                   "A chunkserver silent for so long gets no new chunks.");
@@ -96,6 +99,7 @@ void apply(Settings& s) {
   s.master.session_time = s.session_time;
   s.master.delete_grace = s.delete_grace;
   s.master.log_reserve_bytes = s.log_reserve_bytes;
+  s.master.checkpoint_log_bytes = s.checkpoint_log_bytes;
   s.master.state.cache_bytes = s.cache_bytes;
   s.master.state.block_cache_bytes = s.block_cache_bytes;
   s.master.keeper.server_dead_ms = static_cast<uint32_t>(s.server_dead / std::chrono::milliseconds(1));
