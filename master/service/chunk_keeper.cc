@@ -12,6 +12,8 @@ namespace cairn {
 namespace {
 constexpr uint64_t kPlannedChunkBytes =
     4 * kMiB;  // what a new chunk is expected to hold, until the server says how much is free
+// Chunkservers look for a new leader each tenth of a second (ServerAgent): who has not come after that is not waited for.
+constexpr Duration kSettleTime = std::chrono::seconds(1);
 constexpr Duration kRecoveryWait = std::chrono::seconds(10);
 }  // namespace
 
@@ -34,6 +36,10 @@ void ChunkKeeper::start_leading() {
   Impl& keeper = *impl_;
   ++keeper.leadership;
   keeper.led_since = keeper.now();
+  // What an earlier leadership of this master knew of servers is old.
+  for (ServerId id : keeper.servers.ids()) {
+    if (!keeper.core.machine().server(id)) keeper.servers.forget(id);
+  }
   for (const ServerEntry& entry : keeper.core.machine().servers()) {
     keeper.servers.expect(entry.id, entry.server.address, entry.server.domain);
   }
@@ -102,7 +108,8 @@ void ChunkKeeper::Impl::drop_unused_locks() {
 
 Task<void> ChunkKeeper::settle() {
   Impl& keeper = *impl_;
-  TimePoint until = keeper.led_since + std::chrono::milliseconds(keeper.options.server_dead_ms);
+  TimePoint until =
+      keeper.led_since + std::min<Duration>(std::chrono::milliseconds(keeper.options.server_dead_ms), kSettleTime);
   while (keeper.now() < until && keeper.servers.alive_count() < keeper.servers.ids().size() &&
          !keeper.tasks.stop_requested()) {
     Result<void> registered = co_await keeper.work.wait_until(keeper.core.world().clock(), until);

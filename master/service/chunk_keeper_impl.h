@@ -124,6 +124,8 @@ struct ChunkKeeper::Impl {
 template <class Request>
 Task<Result<typename Method<Request>::Reply>> ChunkKeeper::Impl::order(ServerId id, Request request,
                                                                        TimePoint deadline) {
+  // An order carries the term of this leadership, never that of the one after it.
+  if (!core.leading()) co_return Error(ErrorCode::kNotLeader);
   LiveServer* server = servers.find(id);
   if (!server || !server->client)
     co_return Error(ErrorCode::kUnavailable, "chunkserver " + to_string(id) + " is not known");

@@ -224,6 +224,9 @@ Task<Result<EmptyReply>> MetaService::close(CloseRequest request, RpcRequest) {
     leases_.close(request.session, inode);
     auto ask = [inode](Machine& machine, ReadMode mode) { return machine.orphan_holders(inode, mode); };
     Result<std::vector<SessionId>> holders = co_await core_.read(ask);
+    // The master that leads by now has to hear it.
+    if (holders.failed_with(ErrorCode::kNotLeader) || holders.failed_with(ErrorCode::kUnavailable))
+      co_return holders.error();
     if (holders && std::ranges::find(*holders, request.session) != holders->end()) command.inodes.push_back(inode);
   }
   if (!command.inodes.empty()) {

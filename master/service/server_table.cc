@@ -43,14 +43,18 @@ LiveServer& ServerTable::registered(const RegisterServerRequest& request) {
 
 void ServerTable::expect(ServerId id, const std::string& address, const std::string& domain) {
   std::unique_ptr<LiveServer>& found = servers_[id];
-  if (found) return;
-  found = std::make_unique<LiveServer>();
+  bool moved = !found || found->address != address;
+  if (!found) found = std::make_unique<LiveServer>();
   found->server = id;
   found->address = address;
   found->domain = domain;
   // Silent from the beginning, dead only after its whole time.
   found->heard = world_.clock().now() - silent_after_;
-  connect(*found);
+  found->incarnation = 0;  // it registers, and reports
+  found->reported = false;
+  found->report.clear();
+  found->promised_bytes = 0;
+  if (moved) connect(*found);
 }
 
 void ServerTable::forget(ServerId server) {
