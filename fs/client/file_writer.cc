@@ -186,20 +186,24 @@ Task<Result<void>> FileWriter::send_gathered(bool sync) {
   if (gathered_bytes_ == 0) co_return Result<void>();
   uint32_t index = chunk_index(gathered_offset_);
   Result<std::shared_ptr<ChunkWriter>> writer = co_await writer_for(index);
+  Result<void> room;
   if (!writer) {
-    gathered_.clear();
-    gathered_permits_.clear();
-    gathered_bytes_ = 0;
-    failed(writer.error());
-    co_return writer.error();
+    room = writer.error();
+  } else {
+    room = co_await (*writer)->wait_for_room(deadline());
   }
-  Result<void> room = co_await (*writer)->wait_for_room(deadline());
+  bool nobody_answered = writer ? !(*writer)->broken() : is_masters_trouble(writer.code());
+  if (!room && nobody_answered) {
+    // No master, or too few replicas, for as long as anybody waits; they may come back, and the data is still here.
+    plan_write_back(kWriteBackRetry);
+    co_return room;
+  }
   Payload data = std::exchange(gathered_, {});
   std::vector<Semaphore::Permit> permits = std::exchange(gathered_permits_, {});
   uint64_t size = std::exchange(gathered_bytes_, 0);
   staging_ = Buffer();
   staging_used_ = 0;
-  if (!room) {
+  if (!room) {  // the last word: it can never be written
     failed(room.error());
     co_return room;
   }
@@ -314,7 +318,8 @@ Task<Result<void>> FileWriter::sync_as(SyncKind kind) {
     seal = seal && writers == 0 && generation == generation_ && gathered_bytes_ == 0;
     if (done && (seal || must_commit(kind))) done = co_await commit(written, seal);
     again = false;
-    if (done.failed_with(ErrorCode::kOldVersion) && shared_.world.clock().now() < until) again = co_await ask_versions();
+    if (done.failed_with(ErrorCode::kOldVersion) && shared_.world.clock().now() < until)
+      again = co_await ask_versions();
   }
   if (done && generation == generation_ && gathered_bytes_ == 0 && !must_commit(SyncKind::kData)) dirty_ = false;
   // The master's last word: the chunk, or the file, is somebody else's. Asking again would change nothing.
@@ -333,8 +338,9 @@ Task<Result<void>> FileWriter::sync_as(SyncKind kind) {
   co_return done;
 }
 
-// The master has raised the version of a chunk by itself (a replica came back) just before the commit reached it. True if
-// that is what happened: the chunks are known again, what a replica may lack is sent again, and the commit may be too.
+// The master has raised the version of a chunk by itself (a replica came back) just before the commit reached it. True
+// if that is what happened: the chunks are known again, what a replica may lack is sent again, and the commit may be
+// too.
 Task<bool> FileWriter::ask_versions() {
   std::vector<std::shared_ptr<ChunkWriter>> asked;
   for (auto& [index, chunk] : chunks_)
@@ -466,8 +472,7 @@ Task<void> FileWriter::write_back(Duration delay) {
     if (!slept) co_return;
     Result<void> synced = co_await sync_as(SyncKind::kBackground);
     // What could not be done because nobody answered is tried again: the data is still here.
-    if (!synced)
-      log_warning("client.write_back_failed", "inode={} error={}", inode_, quoted(synced.error().message()));
+    if (!synced) log_warning("client.write_back_failed", "inode={} error={}", inode_, quoted(synced.error().message()));
     if (synced || !dirty() || write_back_planned_) co_return;
     write_back_planned_ = true;
     delay = kWriteBackRetry;

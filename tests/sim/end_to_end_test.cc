@@ -351,6 +351,47 @@ Task<Result<void>> unlink_name(FS& fs, std::string name) {
   co_return done;
 }
 
+// The mount keeps what is not yet written, however long the master is away; its session goes on, because log time stood.
+TEST_F(EndToEnd, WhatIsDirtyWhenTheMasterGoesIsWrittenWhenItIsBack) {
+  SimCluster cluster(12, {.mounts = 2});
+  ASSERT_TRUE(cluster.start());
+  auto begin_file = [&](const std::string& name) {
+    auto opened = cluster.run<Result<FS::HandleId>>(0, [&](FS& fs) { return create_open(fs, name); });
+    EXPECT_TRUE(opened && *opened);
+    return **opened;
+  };
+  auto write_only = [&](FS::HandleId handle, Buffer data) {
+    auto written = cluster.run<Result<void>>(0, [&](FS& fs) -> Task<Result<void>> { return fs.write(handle, 0, data); });
+    ASSERT_DONE(written);
+  };
+  FS::HandleId has_chunk = begin_file("has_chunk");
+  Buffer first = pattern(100'000, 1);
+  auto synced = cluster.run<Result<void>>(0, [&](FS& fs) { return write_and_sync(fs, has_chunk, 0, first); });
+  ASSERT_DONE(synced);
+  // One whose chunk is open, one that is still to get its first chunk.
+  FS::HandleId no_chunk = begin_file("no_chunk");
+  Buffer second = pattern(200'000, 2);
+  write_only(has_chunk, second);
+  write_only(no_chunk, second);
+  cluster.master().crash(Crash::kPower);
+  SessionId session = cluster.file_system(0)->session();
+  cluster.simulator().run_for(std::chrono::minutes(10));
+  EXPECT_FALSE(cluster.file_system(0)->unsynced().empty());
+  // Whoever waits for it learns within the minute that it is not on disk.
+  TimePoint asked = cluster.simulator().now();
+  auto refused = cluster.run<Result<void>>(0, [&](FS& fs) -> Task<Result<void>> { return fs.fsync(no_chunk, false); },
+                                           std::chrono::minutes(4));
+  ASSERT_TRUE(refused.has_value());
+  EXPECT_FALSE(refused->has_value());
+  EXPECT_LT(cluster.simulator().now() - asked, std::chrono::seconds(130));
+  cluster.start_master();
+  ASSERT_TRUE(cluster.simulator().run_until([&] { return cluster.file_system(0)->unsynced().empty(); },
+                                            std::chrono::seconds(70)));
+  EXPECT_EQ(cluster.file_system(0)->session(), session);
+  expect_content(cluster, 1, "has_chunk", second);
+  expect_content(cluster, 1, "no_chunk", second);
+}
+
 // More open files than one message tells: a new master hears of all of them before it lets names go.
 TEST_F(EndToEnd, AfterARestartOfTheMasterAllOpenFilesAreStillOpen) {
   constexpr int kFiles = 25;
