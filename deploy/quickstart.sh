@@ -1,18 +1,21 @@
 #!/usr/bin/env bash
-# quickstart.sh [MOUNTPOINT]: from a clean clone on Debian 12 to a mounted filesystem: installs the packages, builds, starts a local cluster of
+# quickstart.sh [OPTIONS] [MOUNTPOINT]: from a clean clone on Debian 12 to a mounted filesystem: installs the packages, builds, starts a local cluster of
 # one master and three chunkservers, mounts it (default /mnt/cairn), copies a real directory tree in, compares it, and leaves it running.
 # Running it again is harmless. Needs root, or sudo.
-#   --dir DIR   where the local cluster keeps its data (default /var/lib/cairn/local)
+#   --dir DIR      where the local cluster keeps its data (default /var/lib/cairn/local)
+#   --masters N    1, 3 or 5 of them; a cluster that has fewer grows (default 1)
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 mountpoint=/mnt/cairn
 dir=/var/lib/cairn/local
+masters=1
 
-usage() { sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
+usage() { sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 while [ $# -gt 0 ]; do
   case $1 in
     -h | --help) usage; exit 0 ;;
     --dir) dir=${2:?--dir needs a folder}; shift ;;
+    --masters) masters=${2:?--masters needs 1, 3 or 5}; shift ;;
     -*) echo "quickstart: unknown option $1" >&2; usage >&2; exit 2 ;;
     *) mountpoint=$1 ;;
   esac
@@ -20,7 +23,7 @@ while [ $# -gt 0 ]; do
 done
 if [ "$(id -u)" -ne 0 ]; then
   command -v sudo >/dev/null || { echo "quickstart: run it as root, or install sudo" >&2; exit 1; }
-  exec sudo --preserve-env=CAIRN_SKIP_OS_CHECK,CCACHE_DIR "$here/deploy/quickstart.sh" --dir "$dir" "$mountpoint"
+  exec sudo --preserve-env=CAIRN_SKIP_OS_CHECK,CCACHE_DIR "$here/deploy/quickstart.sh" --dir "$dir" --masters "$masters" "$mountpoint"
 fi
 
 step() { printf '\n== %s\n' "$*"; }
@@ -38,7 +41,7 @@ cairn=$here/build/release/bin/cairn
 
 step "Starting the local cluster in $dir and mounting it on $mountpoint"
 mkdir -p "$mountpoint"
-"$cairn" local up --dir "$dir" --mount "$mountpoint"
+"$cairn" local up --dir "$dir" --masters "$masters" --mount "$mountpoint"
 
 # Something real: this repository's sources, and the system's headers and documents as far as they are there.
 step "Copying a directory tree in, and comparing it"

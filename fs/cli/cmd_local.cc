@@ -23,6 +23,7 @@ namespace {
 struct LocalArguments {
   std::string folder = default_local_folder();
   uint32_t chunkservers = 3;
+  uint32_t masters = 1;
   std::string mountpoint;
   bool json = false;
 };
@@ -35,19 +36,22 @@ void say(const std::string& line) {
 int up(const LocalArguments& arguments) {
   Result<LocalCluster> cluster = LocalCluster::load_or_make(arguments.folder, arguments.chunkservers);
   if (!cluster) return complain("local up", cluster.error());
+  Result<void> grown = cluster->grow_masters(arguments.masters);
+  if (!grown) return complain("local up", grown.error());
   Result<void> started = cluster->up(say);
   if (!started) return complain("local up", started.error());
-  say("the local cluster is up; its master is at " + cluster->master_address());
+  say(fmt::format("the local cluster is up; its master{} at {}", cluster->master_count() > 1 ? "s are" : " is",
+                  cluster->masters()));
   if (arguments.mountpoint.empty()) return kExitOk;
   for (const KernelMount& mount : kernel_mounts()) {
-    if (mount.mountpoint == arguments.mountpoint && masters_of_source(mount.source) == cluster->master_address()) {
+    if (mount.mountpoint == arguments.mountpoint && cluster->is_source(masters_of_source(mount.source))) {
       say("already mounted on " + arguments.mountpoint);
       return kExitOk;
     }
   }
   ::mkdir(arguments.mountpoint.c_str(), 0755);
   say("mounting on " + arguments.mountpoint);
-  return mount_in_background(cluster->master_address(), arguments.mountpoint);
+  return mount_in_background(cluster->masters(), arguments.mountpoint);
 }
 
 int down(const LocalArguments& arguments) {
@@ -55,7 +59,7 @@ int down(const LocalArguments& arguments) {
   if (!cluster) return complain("local down", cluster.error());
   int status = kExitOk;
   for (const KernelMount& mount : kernel_mounts()) {
-    if (masters_of_source(mount.source) != cluster->master_address()) continue;
+    if (!cluster->is_source(masters_of_source(mount.source))) continue;
     say("unmounting " + mount.mountpoint);
     int unmounted = unmount(mount.mountpoint, false);
     if (unmounted != kExitOk) status = unmounted;
@@ -98,8 +102,7 @@ int status(const LocalArguments& arguments) {
   }
   std::fputs(table.str().c_str(), stdout);
   for (const KernelMount& mount : kernel_mounts()) {
-    if (masters_of_source(mount.source) == cluster->master_address())
-      std::printf("mounted on %s\n", mount.mountpoint.c_str());
+    if (cluster->is_source(masters_of_source(mount.source))) std::printf("mounted on %s\n", mount.mountpoint.c_str());
   }
   return all ? kExitOk : kExitNotRunning;
 }
@@ -117,6 +120,9 @@ void add_local_commands(CLI::App& app, Action& action) {
   common(up_command);
   up_command->add_option("--chunkservers", arguments->chunkservers, "How many, when it is made")
       ->check(CLI::Range(1, 64))
+      ->capture_default_str();
+  up_command->add_option("--masters", arguments->masters, "How many: 1, 3 or 5; a cluster with fewer grows")
+      ->check(CLI::IsMember({1, 3, 5}))
       ->capture_default_str();
   up_command->add_option("--mount", arguments->mountpoint, "Mount it there, too");
   up_command->callback([arguments, &action] { action = [arguments] { return up(*arguments); }; });

@@ -144,7 +144,9 @@ void add_mount_commands(CLI::App& app, Action& action) {
   CLI::App* command = app.add_subcommand("mount", "Mount a cluster on a directory");
   command->add_option("masters", arguments->masters, "Addresses of the masters: HOST:PORT[,HOST:PORT]")->required();
   command->add_option("mountpoint", arguments->mountpoint, "An existing directory")->required();
-  command->add_option("-o", arguments->options, "Mount options: ro, nosuid, nodev, noexec, noatime, allow_other")
+  command
+      ->add_option("-o", arguments->options,
+                   "Mount options: ro, nosuid, nodev, noexec, noatime, allow_other, master_timeout=SECONDS")
       ->take_all();
   command->add_flag("-f,--foreground", arguments->foreground, "Stay in the foreground");
   command->add_flag("--sloppy", arguments->sloppy, "Ignore unknown mount options (mount(8)'s -s)");

@@ -30,7 +30,7 @@ Result<ServerId> parse_server(const std::string& text) {
 }
 
 Task<int> remove_server(RealWorld& world, std::vector<Address> masters, RemoveServerRequest request, std::string name) {
-  Result<RemoveServerReply> reply = co_await ask_masters(world, std::move(masters), request, kAskLimit);
+  Result<RemoveServerReply> reply = co_await ask_masters(world, std::move(masters), request, kAskLimit, kAskLimit);
   if (!reply) {
     std::string hint = reply.failed_with(ErrorCode::kNotEmpty) ? "; --force gives them up" : "";
     co_return complain("server remove " + name + ": " + reply.error().context + hint);

@@ -8,6 +8,7 @@
 
 #include "fs/cli/commands.h"
 #include "fs/cli/exit_status.h"
+#include "fs/cli/master_group.h"
 #include "fs/cli/masters.h"
 #include "fs/cli/output.h"
 
@@ -22,7 +23,7 @@ struct StatusArguments {
 
 constexpr Duration kAskLimit = std::chrono::seconds(8);
 
-boost::json::object json_of(const StatusReply& status) {
+boost::json::object json_of(const StatusReply& status, const SeenGroup& group) {
   boost::json::array servers, sessions, warnings;
   for (const ServerStatus& server : status.servers) {
     servers.push_back({{"server", to_string(server.server)},
@@ -64,14 +65,16 @@ boost::json::object json_of(const StatusReply& status) {
           {"applied_index", status.applied_index},
           {"default_goal", status.default_goal},
           {"chunks", std::move(chunks)},
+          {"masters", json_of_masters(group)},
           {"servers", std::move(servers)},
           {"sessions", std::move(sessions)},
           {"warnings", std::move(warnings)}};
 }
 
-void print(const StatusReply& status) {
+void print(const StatusReply& status, const SeenGroup& group) {
   std::printf("cluster %s, %s, %llu files and directories, goal %u\n\n", to_string(status.cluster).c_str(),
               status.program.c_str(), static_cast<unsigned long long>(status.inodes), status.default_goal);
+  std::printf("%s\n", print_masters(group).c_str());
   Table servers({"ID", "CHUNKSERVER", "STATE", "USED", "FREE", "CHUNKS", "DOMAIN"});
   for (const ServerStatus& server : status.servers) {
     std::string state = server.alive ? coloured("up", Colour::kGood)
@@ -104,15 +107,20 @@ void print(const StatusReply& status) {
 
 Task<int> show(RealWorld& world, std::vector<Address> masters, bool json) {
   Result<StatusReply> status = co_await ask_masters(world, masters, StatusRequest{}, kAskLimit);
+  SeenGroup group = co_await look_at_masters(world, masters);
+  std::vector<std::string> of_masters = group.warnings();
   if (!status) {
-    complain("status",
-             Error(status.code(), "no master answers at " + to_text(masters) + ": " + status.error().message()));
+    complain("status", Error(status.code(),
+                             "no master that leads answers at " + to_text(masters) + ": " + status.error().message()));
+    for (const std::string& warning : of_masters)
+      complain(warning);
     co_return kExitNotRunning;
   }
+  status->warnings.insert(status->warnings.begin(), of_masters.begin(), of_masters.end());
   if (json) {
-    std::printf("%s\n", boost::json::serialize(json_of(*status)).c_str());
+    std::printf("%s\n", boost::json::serialize(json_of(*status, group)).c_str());
   } else {
-    print(*status);
+    print(*status, group);
   }
   co_return status->warnings.empty() ? kExitOk : kExitDegraded;
 }

@@ -14,8 +14,9 @@ void add_mount_commands(CLI::App& app, Action& action);  // mount, umount, sync
 void add_local_commands(CLI::App& app, Action& action);  // local up|down|status
 void add_status_command(CLI::App& app, Action& action);
 void add_info_command(CLI::App& app, Action& action);
-void add_goal_commands(CLI::App& app, Action& action);  // goal get|set
+void add_goal_commands(CLI::App& app, Action& action);    // goal get|set
 void add_server_commands(CLI::App& app, Action& action);  // server remove
+void add_master_commands(CLI::App& app, Action& action);  // master status|add|remove|transfer
 void add_completion_command(CLI::App& app, Action& action);
 
 }  // namespace cairn

@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <cerrno>
 #include <csignal>
+#include <cstdio>
 #include <cstdlib>
 #include <fcntl.h>
 #include <filesystem>
@@ -19,6 +20,7 @@
 #include <utility>
 
 #include "common/proto/methods.h"
+#include "fs/cli/master_group.h"
 #include "fs/cli/masters.h"
 
 extern char** environ;
@@ -31,6 +33,7 @@ namespace stdfs = std::filesystem;
 constexpr int kVersion = 1;
 constexpr Duration kStartLimit = std::chrono::seconds(60);
 constexpr Duration kAskLimit = std::chrono::seconds(2);
+constexpr Duration kAddLimit = std::chrono::minutes(5);
 constexpr int kStopSeconds = 20;
 
 // Waits without a clock or a thread: for what another process will do.
@@ -113,14 +116,14 @@ Result<LocalCluster> LocalCluster::load(const std::string& folder) {
     std::string key = line.substr(0, equals);
     int value = std::atoi(line.c_str() + equals + 1);
     if (key == "version") version = value;
-    if (key == "master_port") cluster.master_port_ = static_cast<uint16_t>(value);
+    if (key == "master_port") cluster.master_ports_.push_back(static_cast<uint16_t>(value));
     if (key == "chunkserver_port") cluster.server_ports_.push_back(static_cast<uint16_t>(value));
   }
   if (version != kVersion) {
     return Error(ErrorCode::kNotSupported, folder + "/local.conf: version " + std::to_string(version) +
                                                ", this program knows " + std::to_string(kVersion));
   }
-  if (cluster.master_port_ == 0 || cluster.server_ports_.empty())
+  if (cluster.master_ports_.empty() || cluster.server_ports_.empty())
     return Error(ErrorCode::kCorrupt, folder + "/local.conf: ports are missing");
   cluster.chunkservers_ = static_cast<uint32_t>(cluster.server_ports_.size());
   return cluster;
@@ -139,42 +142,84 @@ Result<LocalCluster> LocalCluster::load_or_make(const std::string& folder, uint3
   }
   Result<uint16_t> master = free_port();
   if (!master) return master.error();
-  cluster.master_port_ = *master;
-  std::string text = fmt::format("version={}\nmaster_port={}\n", kVersion, *master);
+  cluster.master_ports_.push_back(*master);
   while (cluster.server_ports_.size() < chunkservers) {
     Result<uint16_t> port = free_port();
     if (!port) return port.error();
     bool taken = *port == *master || std::ranges::find(cluster.server_ports_, *port) != cluster.server_ports_.end();
-    if (taken) continue;
-    cluster.server_ports_.push_back(*port);
-    text += fmt::format("chunkserver_port={}\n", *port);
+    if (!taken) cluster.server_ports_.push_back(*port);
   }
   Result<void> configs = cluster.write_configs();
   if (!configs) return configs.error();
-  Result<void> written = write_text(folder + "/local.conf", text);
+  Result<void> written = cluster.write_conf();
   if (!written) return written.error();
   return cluster;
 }
 
-std::string LocalCluster::master_address() const {
-  return "127.0.0.1:" + std::to_string(master_port_);
+Result<void> LocalCluster::grow_masters(uint32_t masters) {
+  bool grown = false;
+  while (master_ports_.size() < masters) {
+    Result<uint16_t> port = free_port();
+    if (!port) return port.error();
+    bool taken = std::ranges::find(server_ports_, *port) != server_ports_.end() ||
+                 std::ranges::find(master_ports_, *port) != master_ports_.end();
+    if (taken) continue;
+    master_ports_.push_back(*port);
+    Result<void> config = write_master_config(master_ports_.size() - 1);
+    if (!config) return config;
+    grown = true;
+  }
+  return grown ? write_conf() : Result<void>();
+}
+
+Result<void> LocalCluster::write_conf() const {
+  std::string text = fmt::format("version={}\n", kVersion);
+  for (uint16_t port : master_ports_)
+    text += fmt::format("master_port={}\n", port);
+  for (uint16_t port : server_ports_)
+    text += fmt::format("chunkserver_port={}\n", port);
+  std::string path = folder_ + "/local.conf";
+  Result<void> written = write_text(path + ".new", text);
+  if (written && std::rename((path + ".new").c_str(), path.c_str()) != 0) return errno_error("writing " + path);
+  return written;
+}
+
+std::string LocalCluster::masters() const {
+  std::string out;
+  for (size_t i = 0; i < master_ports_.size(); ++i)
+    out += (i == 0 ? "" : ",") + master_address(i);
+  return out;
+}
+
+bool LocalCluster::is_source(const std::string& source) const {
+  std::istringstream in(source);
+  for (std::string address; std::getline(in, address, ',');) {
+    for (size_t i = 0; i < master_ports_.size(); ++i) {
+      if (address == master_address(i)) return true;
+    }
+  }
+  return false;
+}
+
+Result<void> LocalCluster::write_master_config(size_t i) const {
+  std::string text = fmt::format(
+      "# A master of the local cluster. All keys: cairn-master --example-config\n"
+      "[master]\nfolder = \"{0}/{1}\"\nlisten = \"{2}\"\n\n[cluster]\nexpected_servers = {3}\n\n[log]\nfile = "
+      "\"{0}/log/{1}.log\"\n",
+      folder_, master_name(i), master_address(i), server_ports_.size());
+  return write_text(fmt::format("{}/config/{}.toml", folder_, master_name(i)), text);
 }
 
 // Written once: what the user changes in them stays.
 Result<void> LocalCluster::write_configs() const {
-  std::string master = fmt::format(
-      "# The master of the local cluster. All keys: cairn-master --example-config\n"
-      "[master]\nfolder = \"{0}/master\"\nlisten = \"{1}\"\n\n[cluster]\nexpected_servers = {2}\n\n[log]\nfile = "
-      "\"{0}/log/master.log\"\n",
-      folder_, master_address(), chunkservers_);
-  Result<void> written = write_text(folder_ + "/config/master.toml", master);
+  Result<void> written = write_master_config(0);
   for (size_t i = 0; written && i < server_ports_.size(); ++i) {
     // Each counts as a failure domain of its own: on one machine there is nothing else to spread over.
     std::string server = fmt::format(
         "# Chunkserver {1} of the local cluster. All keys: cairn-chunkserver --example-config\n"
         "[chunkserver]\nlisten = \"127.0.0.1:{2}\"\nmasters = [\"{3}\"]\ndomain = \"chunkserver-{1}\"\n\n"
         "[store]\ndirectories = [\"{0}/chunks-{1}\"]\n\n[log]\nfile = \"{0}/log/chunkserver-{1}.log\"\n",
-        folder_, i + 1, server_ports_[i], master_address());
+        folder_, i + 1, server_ports_[i], master_address(0));
     written = write_text(fmt::format("{}/config/chunkserver-{}.toml", folder_, i + 1), server);
   }
   return written;
@@ -182,11 +227,13 @@ Result<void> LocalCluster::write_configs() const {
 
 std::vector<LocalCluster::Program> LocalCluster::programs() const {
   std::vector<Program> out;
-  out.push_back({.name = "master",
-                 .binary = "cairn-master",
-                 .address = master_address(),
-                 .log_file = folder_ + "/log/master.log",
-                 .process = {}});
+  for (size_t i = 0; i < master_ports_.size(); ++i) {
+    out.push_back({.name = master_name(i),
+                   .binary = "cairn-master",
+                   .address = master_address(i),
+                   .log_file = fmt::format("{}/log/{}.log", folder_, master_name(i)),
+                   .process = {}});
+  }
   for (size_t i = 0; i < server_ports_.size(); ++i) {
     std::string name = "chunkserver-" + std::to_string(i + 1);
     out.push_back({.name = name,
@@ -205,7 +252,17 @@ Result<void> LocalCluster::start(const Program& program) const {
   if (!binary) return binary.error();
   std::string config = folder_ + "/config/" + program.name + ".toml";
   std::vector<std::string> arguments = {*binary, "--config", config};
-  if (program.name == "master") arguments.push_back("--init");
+  if (program.binary == "cairn-master") {
+    // An empty folder begins a cluster only if there can be no other: with several masters the others have it, and a
+    // first one whose folder was lost waits to be added like any other.
+    bool first = program.name == "master" && master_ports_.size() == 1;
+    std::error_code ignored;
+    bool alone = program.name == "master" && !stdfs::exists(folder_ + "/" + master_name(1), ignored);
+    arguments.push_back(first || alone ? "--init" : "--join");
+  } else if (master_ports_.size() > 1) {
+    // The file names the first master only: it is older than the others, and the user's.
+    arguments.insert(arguments.end(), {"--set", "chunkserver.masters=" + masters()});
+  }
   std::vector<char*> argv;
   for (std::string& argument : arguments)
     argv.push_back(argument.data());
@@ -237,14 +294,43 @@ Result<void> LocalCluster::up(const Say& say) {
     Result<void> started = start(program);
     if (!started) return started;
   }
+  Result<void> there = wait_for_servers(say);
+  if (!there || master_ports_.size() == 1) return there;
+  return add_masters(say);
+}
+
+namespace {
+
+Task<int> ask_status(RealWorld& world, std::vector<Address> masters, Result<StatusReply>& out) {
+  Result<StatusReply> status = co_await ask_masters(world, std::move(masters), StatusRequest{}, kAskLimit);
+  out = std::move(status);
+  co_return 0;
+}
+
+Task<int> ask_to_add(RealWorld& world, std::vector<Address> masters, std::string address, Result<AddMasterReply>& out) {
+  AddMasterRequest request{.address = std::move(address)};
+  Result<AddMasterReply> added = co_await ask_masters(world, std::move(masters), request, kAddLimit, kAddLimit);
+  out = std::move(added);
+  co_return 0;
+}
+
+Task<int> look(RealWorld& world, std::vector<Address> masters, SeenGroup& out) {
+  SeenGroup group = co_await look_at_masters(world, std::move(masters));
+  out = std::move(group);
+  co_return 0;
+}
+
+}  // namespace
+
+Result<void> LocalCluster::wait_for_servers(const Say& say) const {
   int64_t waited_ms = 0;
   int64_t limit_ms = kStartLimit / std::chrono::milliseconds(1);
   size_t alive = 0;
+  Result<std::vector<Address>> addresses = parse_masters(masters());
+  if (!addresses) return addresses.error();
   for (;;) {
     Result<StatusReply> status(ErrorCode::kUnavailable);
-    Result<std::vector<Address>> masters = parse_masters(master_address());
-    if (!masters) return masters.error();
-    run_on_loop([&](RealWorld& world) { return ask_status(world, *masters, status); });
+    run_on_loop([&](RealWorld& world) { return ask_status(world, *addresses, status); });
     alive = 0;
     if (status)
       alive =
@@ -267,10 +353,24 @@ Result<void> LocalCluster::up(const Say& say) {
                                                 server_ports_.size(), limit_ms / 1000, folder_));
 }
 
-Task<int> LocalCluster::ask_status(RealWorld& world, std::vector<Address> masters, Result<StatusReply>& out) {
-  Result<StatusReply> status = co_await ask_masters(world, std::move(masters), StatusRequest{}, kAskLimit);
-  out = std::move(status);
-  co_return 0;
+// One after the other: each is a voter before the next one comes.
+Result<void> LocalCluster::add_masters(const Say& say) const {
+  Result<std::vector<Address>> addresses = parse_masters(masters());
+  if (!addresses) return addresses.error();
+  SeenGroup group;
+  run_on_loop([&](RealWorld& world) { return look(world, *addresses, group); });
+  for (const Address& address : *addresses) {
+    std::string name = to_text({address});
+    bool votes = std::ranges::any_of(group.masters, [&](const SeenMaster& master) {
+      return master.address == name && master.member && master.member->role == MasterRole::kVoter;
+    });
+    if (votes) continue;
+    say("adding the master on " + name);
+    Result<AddMasterReply> added(ErrorCode::kUnavailable);
+    run_on_loop([&](RealWorld& world) { return ask_to_add(world, *addresses, to_string(address), added); });
+    if (!added) return added.error().in("adding the master on " + name);
+  }
+  return {};
 }
 
 Result<void> LocalCluster::down(const Say& say) {
@@ -278,7 +378,7 @@ Result<void> LocalCluster::down(const Say& say) {
   for (Program& program : programs()) {
     if (program.process) running.push_back(std::move(program));
   }
-  // Chunkservers first: they tell the master nothing that it would have to act upon.
+  // Chunkservers first: they tell the masters nothing that they would have to act upon.
   std::ranges::reverse(running);
   for (const Program& program : running) {
     say("stopping " + program.name);

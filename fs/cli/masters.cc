@@ -59,7 +59,7 @@ Result<std::vector<Address>> find_masters(const std::string& given, const std::s
   std::vector<KernelMount> mounts = kernel_mounts();
   if (!mounts.empty()) return parse_masters(masters_of_source(mounts.front().source));
   Result<LocalCluster> local = LocalCluster::load(default_local_folder());
-  if (local) return parse_masters(local->master_address());
+  if (local) return parse_masters(local->masters());
   return Error(ErrorCode::kNotFound, "no cluster is named: use --master HOST:PORT or set CAIRN_MASTERS");
 }
 

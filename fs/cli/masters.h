@@ -11,6 +11,7 @@
 #include "common/proto/methods.h"
 #include "common/rpc/rpc_typed.h"
 #include "common/runtime/real_world.h"
+#include "fs/client/leader_finder.h"
 
 namespace cairn {
 
@@ -30,23 +31,29 @@ Result<OnMount> mount_of(const std::string& path);
 // Runs a task on a loop of its own, to its end.
 int run_on_loop(std::function<Task<int>(RealWorld&)> body);
 
-// Asks one master after the other until one that leads answers, within `limit`.
+// How long a command looks for a master that leads: longer than it takes to elect one.
+inline constexpr Duration kLeaderPatience = std::chrono::seconds(4);
+
+// Asks the master that leads, wherever it is in the group, until it answers, within `limit`. An attempt that is not
+// answered is made again after `attempt`.
 template <class Request>
 Task<Result<typename Method<Request>::Reply>> ask_masters(RealWorld& world, std::vector<Address> masters,
-                                                          Request request, Duration limit) {
+                                                          Request request, Duration limit,
+                                                          Duration attempt = kMasterAttempt) {
   TimePoint deadline = world.clock().now() + limit;
-  Error last(ErrorCode::kUnavailable, "no master at " + to_text(masters));
-  RpcClientOptions options;
-  options.hello.program = "cairn";
-  for (const Address& master : masters) {
-    RpcClient client(world, master, options);
-    RpcClient::CallOptions call{.deadline = deadline};
-    auto answer = co_await typed_call(client, request, call);
-    co_await client.stop();
-    if (answer) co_return std::move(answer->reply);
-    last = answer.error();
-  }
-  co_return last;
+  LeaderFinder finder(world, masters, "cairn");
+  finder.start();
+  Result<typename Method<Request>::Reply> reply(ErrorCode::kUnavailable);
+  do {
+    Result<void> found = co_await finder.wait_found(std::min(deadline, world.clock().now() + kLeaderPatience));
+    if (!found) {
+      reply = found.error();
+      break;
+    }
+    reply = co_await finder.ask_once(request, deadline, attempt);
+  } while (!reply && is_masters_trouble(reply.code()) && world.clock().now() < deadline);
+  co_await finder.stop();
+  co_return reply;
 }
 
 }  // namespace cairn

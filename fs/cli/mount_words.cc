@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 
 #include "fs/cli/exit_status.h"
 
@@ -44,6 +45,13 @@ Result<void> take_mount_option(MountOptions& mount, std::string_view option) {
     mount.no_atime = true;
   } else if (option == "allow_other" || option == "no_allow_other") {
     mount.allow_other = option == "allow_other";
+  } else if (option.starts_with("master_timeout=")) {
+    std::string_view text = option.substr(option.find('=') + 1);
+    uint32_t seconds = 0;
+    auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), seconds);
+    bool sound = failed == std::errc() && end == text.data() + text.size() && seconds >= 1 && seconds <= 86'400;
+    if (!sound) return Error(ErrorCode::kInvalid, "mount option '" + std::string(option) + "': 1 to 86400 seconds");
+    mount.client.request_timeout = std::chrono::seconds(seconds);
   } else if (!is_without_effect(option)) {
     return Error(ErrorCode::kInvalid, "unknown mount option '" + std::string(option) + "'");
   }

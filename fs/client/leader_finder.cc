@@ -88,6 +88,11 @@ Task<Result<LeaderFinder::Master*>> LeaderFinder::wait_leader(TimePoint deadline
   co_return leader_;
 }
 
+Task<Result<void>> LeaderFinder::wait_found(TimePoint deadline) {
+  Result<Master*> found = co_await wait_leader(deadline);
+  co_return found ? Result<void>() : Result<void>(found.error());
+}
+
 Task<void> LeaderFinder::failed(Master& master, Error error, TimePoint began, uint64_t moves, TimePoint deadline) {
   if (moves == moves_) {
     if (error.code == ErrorCode::kTimeout) doubt();

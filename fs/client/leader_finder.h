@@ -52,10 +52,13 @@ class LeaderFinder {
   // Calls in flight end with kCancelled.
   Task<void> stop();
 
+  // Until a leader is known; kUnavailable with the addresses at the deadline.
+  Task<Result<void>> wait_found(TimePoint deadline);
   // One attempt at whoever leads; waits for a leader until `deadline` (then kUnavailable, with the addresses). After an
   // error that is_masters_trouble() it has waited as long as it makes sense before the next attempt.
   template <class Request>
-  Task<Result<typename Method<Request>::Reply>> ask_once(Request request, TimePoint deadline);
+  Task<Result<typename Method<Request>::Reply>> ask_once(Request request, TimePoint deadline,
+                                                         Duration attempt = kMasterAttempt);
 
   // Called when a leader has been found: another one, or the one before again.
   void on_found(std::function<void()> callback) { found_ = std::move(callback); }
@@ -118,7 +121,8 @@ class LeaderFinder {
 };
 
 template <class Request>
-Task<Result<typename Method<Request>::Reply>> LeaderFinder::ask_once(Request request, TimePoint deadline) {
+Task<Result<typename Method<Request>::Reply>> LeaderFinder::ask_once(Request request, TimePoint deadline,
+                                                                     Duration attempt) {
   Master* master = leader_;
   if (!master) {
     Result<Master*> awaited = co_await wait_leader(deadline);
@@ -130,7 +134,7 @@ Task<Result<typename Method<Request>::Reply>> LeaderFinder::ask_once(Request req
   Error error(ErrorCode::kUnavailable);
   {
     Waiting waiting(*this);
-    RpcClient::CallOptions options{.deadline = std::min(deadline, began + kMasterAttempt)};
+    RpcClient::CallOptions options{.deadline = std::min(deadline, began + attempt)};
     auto answer = co_await typed_call(master->client, std::move(request), options);
     if (answer) co_return std::move(answer->reply);
     error = answer.error();

@@ -34,7 +34,7 @@ def wait_for(what, condition, seconds):
 
 
 class Cluster:
-    def __init__(self, chunkservers=3):
+    def __init__(self, chunkservers=3, masters=1):
         self.folder = tempfile.mkdtemp(prefix="cairn-test-")
         self.dir = os.path.join(self.folder, "data")
         self.mounts = []
@@ -42,6 +42,7 @@ class Cluster:
         os.environ["CAIRN_RUN_DIR"] = os.path.join(self.folder, "run")
         os.makedirs(os.environ["CAIRN_RUN_DIR"])
         self.chunkservers = chunkservers
+        self.master_count = masters
         self.disks = []
 
     def configure(self, settings):
@@ -70,7 +71,7 @@ class Cluster:
         self.disks.append(path)
 
     def up(self):
-        run([CAIRN, "local", "up", "--dir", self.dir, "--chunkservers", str(self.chunkservers)])
+        run([CAIRN, "local", "up", "--dir", self.dir, "--chunkservers", str(self.chunkservers), "--masters", str(self.master_count)])
 
     def programs(self):
         out = run([CAIRN, "local", "status", "--dir", self.dir, "--json"], check=False).stdout
@@ -94,18 +95,43 @@ class Cluster:
     def kill(self, name):
         self.signal(name, signal.SIGKILL)
 
-    def master(self):
-        return self.programs()["master"]["address"]
+    def masters(self):
+        """Addresses of all of them, as --master takes them."""
+        return ",".join(p["address"] for name, p in self.programs().items() if name.split("-")[0] == "master")
+
+    def group(self):
+        """What `cairn master status` says."""
+        return json.loads(run([CAIRN, "master", "status", "--master", self.masters(), "--json"], check=False).stdout)
+
+    def leader(self):
+        """The program that leads; none: no master does at the moment."""
+        address = self.group()["leader"]
+        return next((name for name, p in self.programs().items() if address and p["address"] == address), None)
+
+    def start(self, name):
+        """What was killed, without waiting for it."""
+        path = os.path.join(self.dir, "config", name + ".toml")
+        if name.startswith("chunkserver"):
+            command = ["cairn-chunkserver", "--config", path, "--set", "chunkserver.masters=" + self.masters()]
+        else:
+            command = ["cairn-master", "--config", path, *(["--join"] if self.master_count > 1 else [])]
+        with open(os.path.join(self.dir, "log", name + ".err"), "a") as log:
+            process = subprocess.Popen([os.path.join(BIN, command[0]), *command[1:]], stdin=subprocess.DEVNULL, stdout=log,
+                                       stderr=log, start_new_session=True)
+        with open(f"/proc/{process.pid}/stat") as f:
+            started = f.read().rsplit(")", 1)[1].split()[19]
+        with open(os.path.join(self.dir, "run", name + ".pid"), "w") as f:
+            f.write(f"{process.pid} {started}\n")
 
     def status(self):
-        done = run([CAIRN, "status", "--master", self.master(), "--json"], check=False)
+        done = run([CAIRN, "status", "--master", self.masters(), "--json"], check=False)
         return json.loads(done.stdout) if done.returncode in (0, 3) else None
 
-    def mount(self, name="mnt"):
+    def mount(self, name="mnt", options=""):
         path = os.path.join(self.folder, name)
         os.makedirs(path, exist_ok=True)
         self.mounts.append(path)
-        run([CAIRN, "mount", self.master(), path])
+        run([CAIRN, "mount", self.masters(), path, *(["-o", options] if options else [])])
         return path
 
     def mount_pids(self, path):
@@ -153,14 +179,14 @@ class Cluster:
             print(f"--- {name}\n{''.join(lines)}", file=sys.stderr)
 
 
-def main(tests, only_by_name=()):
+def main(tests, only_by_name=(), masters=1):
     """Runs each test on a fresh cluster; names on the command line choose, also of those that run by name only. Prints what passed."""
     wanted = sys.argv[1:] or [test.__name__ for test in tests]
     failed = []
     for test in [*tests, *only_by_name]:
         if test.__name__ not in wanted:
             continue
-        cluster = Cluster()
+        cluster = Cluster(masters=masters)
         begin = time.monotonic()
         try:
             test(cluster)
