@@ -47,7 +47,7 @@ def wrong_configuration_is_refused(cluster):
 
 def a_folder_or_port_in_use_is_named(cluster):
     cluster.up()
-    address = cluster.master()
+    address = cluster.masters()
     refused([MASTER, "--set", f"master.folder={cluster.dir}/master", "--set", "master.listen=127.0.0.1:0"], 1, f"{cluster.dir}/master")
     refused([MASTER, "--init", "--set", f"master.folder={cluster.folder}/other", "--set", f"master.listen={address}"], 1, address)
     refused([MASTER, "--set", f"master.folder={cluster.folder}/empty"], 1, "--init")
@@ -140,7 +140,7 @@ def servers_of_another_cluster_are_refused(cluster):
     try:
         other.up()
         run([CAIRN, "local", "down", "--dir", other.dir])
-        done = run([CHUNKSERVER, "--set", f"store.directories={other.dir}/chunks-1", "--set", f"chunkserver.masters={cluster.master()}", "--set",
+        done = run([CHUNKSERVER, "--set", f"store.directories={other.dir}/chunks-1", "--set", f"chunkserver.masters={cluster.masters()}", "--set",
                     "chunkserver.listen=127.0.0.1:0"], check=False, timeout=40)
         assert done.returncode == 1 and "cluster" in done.stdout, f"status {done.returncode}: {done.stdout}"
     finally:

@@ -127,6 +127,45 @@ def the_master_restarts_in_the_middle_of_a_copy(cluster):
     run(["diff", "-r", source, f"{mnt}/copy"])
 
 
+def fails_with_eio(action):
+    """How long it took."""
+    begin = time.monotonic()
+    try:
+        action()
+    except OSError as error:
+        assert error.errno == errno.EIO, error
+        return time.monotonic() - begin
+    raise AssertionError("it succeeded without a master")
+
+
+def data_waits_for_the_master_as_long_as_it_is_away(cluster):
+    cluster.configure({"master": {"cluster": {"session_time": '"2 s"'}}})
+    cluster.up()
+    mnt = cluster.mount(options="master_timeout=3")
+    write_blocks(f"{mnt}/open", 2)
+    half_written = open(f"{mnt}/open", "r+b", buffering=0)
+    unsent = open(f"{mnt}/unsent", "wb", buffering=0)
+    half_written.seek(2 * MIB)
+    half_written.write(block(2))
+    unsent.write(block(0)[:5000])
+    cluster.kill("master")
+    took = fails_with_eio(lambda: os.fsync(unsent.fileno()))
+    assert 2 < took < 20, f"fsync waited {took:.1f} s"
+    took = fails_with_eio(lambda: os.stat(f"{mnt}/unknown"))
+    assert 2 < took < 8, f"stat waited {took:.1f} s"
+    time.sleep(10)  # far longer than the session's time and what anything waits
+    status = run([CAIRN, "status", "--master", cluster.masters()], check=False)
+    assert status.returncode == 4 and "does not answer" in status.stdout, status.stdout
+    cluster.up()
+    run([CAIRN, "sync", mnt])
+    half_written.close()
+    unsent.close()
+    other = cluster.mount("other")
+    check_blocks(f"{other}/open", 3)
+    with open(f"{other}/unsent", "rb") as f:
+        assert f.read() == block(0)[:5000]
+
+
 def a_writer_killed_in_mid_write_leaves_one_answer(cluster):
     cluster.up()
     one = cluster.mount("one")
@@ -295,7 +334,7 @@ def a_server_that_is_gone_for_good_is_removed(cluster):
     gone = first()
 
     def remove(*more, server=gone["server"]):
-        return run([CAIRN, "server", "remove", server, "--master", cluster.master(), *more], check=False)
+        return run([CAIRN, "server", "remove", server, "--master", cluster.masters(), *more], check=False)
 
     refused = remove("--force")
     assert refused.returncode == 1 and "was heard of" in refused.stdout, refused.stdout
@@ -348,12 +387,12 @@ def cairn_reports_and_ends_cleanly(cluster):
     mnt = cluster.mount()
     assert os.path.getsize(f"{mnt}/f") == 0
     cluster.kill("chunkserver-1")
-    wait_for("a warning", lambda: run([CAIRN, "status", "--master", cluster.master()], check=False).returncode == 3, 20)
+    wait_for("a warning", lambda: run([CAIRN, "status", "--master", cluster.masters()], check=False).returncode == 3, 20)
 
 
 if __name__ == "__main__":
     main([a_chunkserver_killed_while_writing, a_chunkserver_killed_while_reading, a_chunkserver_stopped_does_not_hang_anybody,
-          a_chunkserver_restarted_between_write_and_fsync, the_master_restarts_in_the_middle_of_a_copy,
+          a_chunkserver_restarted_between_write_and_fsync, the_master_restarts_in_the_middle_of_a_copy, data_waits_for_the_master_as_long_as_it_is_away,
           a_writer_killed_in_mid_write_leaves_one_answer, everything_killed_at_once, two_mounts_see_each_other_within_a_second,
           a_flipped_byte_is_found_and_repaired,
           a_flipped_byte_that_nobody_reads_is_found_and_repaired, a_server_that_is_gone_for_good_is_removed, cairn_reports_and_ends_cleanly])

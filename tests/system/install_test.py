@@ -61,7 +61,7 @@ def mount_finds_its_helper(cluster):
     os.makedirs(mnt)
     script = f"""set -e
       mount --bind {sbin} "$(readlink -f /sbin)"
-      mount -t cairn -o rw,_netdev,noexec 'cairn#{cluster.master()}' {mnt}
+      mount -t cairn -o rw,_netdev,noexec 'cairn#{cluster.masters()}' {mnt}
       trap '{prefix}/bin/cairn umount {mnt}' EXIT
       grep -q ' {mnt} .*noexec' /proc/self/mountinfo
       echo hello > {mnt}/f
