@@ -355,41 +355,42 @@ Task<Result<void>> unlink_name(FS& fs, std::string name) {
 TEST_F(EndToEnd, WhatIsDirtyWhenTheMasterGoesIsWrittenWhenItIsBack) {
   SimCluster cluster(12, {.mounts = 2});
   ASSERT_TRUE(cluster.start());
-  auto begin_file = [&](const std::string& name) {
-    auto opened = cluster.run<Result<FS::HandleId>>(0, [&](FS& fs) { return create_open(fs, name); });
-    EXPECT_TRUE(opened && *opened);
-    return **opened;
-  };
-  auto write_only = [&](FS::HandleId handle, Buffer data) {
-    auto written = cluster.run<Result<void>>(0, [&](FS& fs) -> Task<Result<void>> { return fs.write(handle, 0, data); });
-    ASSERT_DONE(written);
-  };
-  FS::HandleId has_chunk = begin_file("has_chunk");
-  Buffer first = pattern(100'000, 1);
-  auto synced = cluster.run<Result<void>>(0, [&](FS& fs) { return write_and_sync(fs, has_chunk, 0, first); });
+  // Mount 0 has a chunk open for its file; mount 1 has written nothing yet, and was never granted a chunk.
+  FS::HandleId handles[2];
+  for (size_t i : {0, 1}) {
+    auto opened = cluster.run<Result<FS::HandleId>>(i, [&](FS& fs) { return create_open(fs, std::to_string(i)); });
+    ASSERT_DONE(opened);
+    handles[i] = **opened;
+  }
+  auto synced = cluster.run<Result<void>>(0, [&](FS& fs) { return write_and_sync(fs, handles[0], 0, pattern(100, 1)); });
   ASSERT_DONE(synced);
-  // One whose chunk is open, one that is still to get its first chunk.
-  FS::HandleId no_chunk = begin_file("no_chunk");
-  Buffer second = pattern(200'000, 2);
-  write_only(has_chunk, second);
-  write_only(no_chunk, second);
+  Buffer data = pattern(200'000, 2);
+  SessionId sessions[2];
+  for (size_t i : {0, 1}) {
+    sessions[i] = cluster.file_system(i)->session();
+    auto written =
+        cluster.run<Result<void>>(i, [&](FS& fs) -> Task<Result<void>> { return fs.write(handles[i], 0, data); });
+    ASSERT_DONE(written);
+  }
   cluster.master().crash(Crash::kPower);
-  SessionId session = cluster.file_system(0)->session();
   cluster.simulator().run_for(std::chrono::minutes(10));
-  EXPECT_FALSE(cluster.file_system(0)->unsynced().empty());
-  // Whoever waits for it learns within the minute that it is not on disk.
-  TimePoint asked = cluster.simulator().now();
-  auto refused = cluster.run<Result<void>>(0, [&](FS& fs) -> Task<Result<void>> { return fs.fsync(no_chunk, false); },
-                                           std::chrono::minutes(4));
-  ASSERT_TRUE(refused.has_value());
-  EXPECT_FALSE(refused->has_value());
-  EXPECT_LT(cluster.simulator().now() - asked, std::chrono::seconds(130));
+  for (size_t i : {0, 1}) {
+    EXPECT_FALSE(cluster.file_system(i)->unsynced().empty());
+    // Whoever waits for it learns that it is not on disk: behind an attempt in the background, a minute each.
+    TimePoint asked = cluster.simulator().now();
+    auto refused = cluster.run<Result<void>>(
+        i, [&](FS& fs) -> Task<Result<void>> { return fs.fsync(handles[i], false); }, std::chrono::minutes(4));
+    ASSERT_TRUE(refused.has_value());
+    EXPECT_FALSE(refused->has_value());
+    EXPECT_LT(cluster.simulator().now() - asked, std::chrono::seconds(130));
+  }
   cluster.start_master();
-  ASSERT_TRUE(cluster.simulator().run_until([&] { return cluster.file_system(0)->unsynced().empty(); },
-                                            std::chrono::seconds(70)));
-  EXPECT_EQ(cluster.file_system(0)->session(), session);
-  expect_content(cluster, 1, "has_chunk", second);
-  expect_content(cluster, 1, "no_chunk", second);
+  for (size_t i : {0, 1}) {
+    FileSystem* fs = cluster.file_system(i);
+    ASSERT_TRUE(cluster.simulator().run_until([&] { return fs->unsynced().empty(); }, std::chrono::seconds(70)));
+    EXPECT_EQ(fs->session(), sessions[i]);
+    expect_content(cluster, 1 - i, std::to_string(i), data);
+  }
 }
 
 // More open files than one message tells: a new master hears of all of them before it lets names go.
