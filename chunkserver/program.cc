@@ -17,6 +17,7 @@
 #include "common/runtime/notify_ready.h"
 #include "common/runtime/real_world.h"
 #include "common/runtime/task_group.h"
+#include "common/tls/tls_settings.h"
 
 namespace cairn {
 
@@ -26,6 +27,7 @@ constexpr const char* kProgram = "cairn-chunkserver";
 
 struct Settings {
   ChunkServerSettings server;
+  TlsSettings tls;
   uint64_t inline_limit_bytes = StoreOptions{}.inline_limit_bytes;
   Duration poll = Duration::zero();
   std::string log_level = "info";
@@ -69,6 +71,7 @@ ConfigScheme scheme_for(Settings& s) {
               "Records and small data of each directory.");
   scheme.size("memory.connection", &s.server.connection_memory_bytes, {.min = 8 * kMiB},
               "Requests of one connection that are not yet answered.");
+  add_tls_keys(scheme, &s.tls);
   scheme.section("log", "Lines about what happens.");
   scheme.text("log.level", &s.log_level, {.one_of = {"debug", "info", "warning", "error"}},
               "Lines below this level are left out.");
@@ -89,16 +92,17 @@ int complain(const Error& error) {
 }
 
 // Ends with the reason to stop: nothing for a signal.
-Task<void> wait_for_signal(RealWorld& world, Promise<int>& ended) {
+Task<void> wait_for_signal(RealWorld& world, Promise<int>& ended, std::shared_ptr<Credentials> credentials) {
   for (;;) {
     int signal = co_await world.next_signal();
     if (signal != SIGHUP) break;
     reopen_log();
+    if (credentials) credentials->reload(world.clock().wall());
   }
   ended.set(0);
 }
 
-Task<int> live(RealWorld& world, ChunkServerSettings settings) {
+Task<int> live(RealWorld& world, ChunkServerSettings settings, std::shared_ptr<Credentials> credentials) {
   Promise<int> ended(world.executor());
   settings.on_fatal = [&ended](const Error& error) { ended.set(error); };
   ChunkServer server(world, std::move(settings));
@@ -109,7 +113,7 @@ Task<int> live(RealWorld& world, ChunkServerSettings settings) {
   }
   // Gone before `ended`: a fatal error leaves it waiting for a signal that may never come.
   TaskGroup signals(world.executor(), world.clock());
-  signals.spawn(wait_for_signal(world, ended));
+  signals.spawn(wait_for_signal(world, ended, std::move(credentials)));
   notify_ready();  // whoever hears it may send a signal at once
   Result<int> reason = co_await ended.future();
   log_info("server.stopping", "reason={}", reason ? std::string("signal") : cairn::quoted(reason.error().message()));
@@ -152,7 +156,12 @@ int run_chunkserver_program(int argc, char** argv) {
   start_logging(kProgram, level_of(settings.log_level), settings.log_file);
   std::unique_ptr<RealWorld> world = RealWorld::make({.poll = settings.poll});
   RealWorld& real = *world;
-  return real.run(live(real, std::move(settings.server)));
+  std::vector<std::string> folders;
+  for (const std::string& folder : settings.server.folders)
+    folders.push_back(tls_folder_beside(folder));
+  Result<std::shared_ptr<Credentials>> credentials = use_tls(real, settings.tls, PeerRole::kChunkserver, folders);
+  if (!credentials) return complain(credentials.error());
+  return real.run(live(real, std::move(settings.server), std::move(*credentials)));
 }
 
 }  // namespace cairn

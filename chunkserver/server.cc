@@ -177,7 +177,7 @@ Task<Result<void>> ChunkServer::start() {
   if (!listening) co_return listening;
 
   if (!settings_.http_listen.empty()) {
-    p.http.emplace(world_.executor(), world_.clock(), world_.transport());
+    p.http.emplace(world_.executor(), world_.clock(), world_.plain_transport());
     HttpHandler metrics = metrics_page(world_.metrics());
     p.http->handle("/metrics", [this, metrics](const HttpRequest& request) {
       export_gauges();

@@ -74,6 +74,14 @@ Result<FrameHeader> decode_header(std::span<const std::byte, kFrameHeaderBytes> 
   auto bad = [](std::string what) { return Error(ErrorCode::kBadMessage, std::move(what)); };
   const std::byte* in = bytes.data();
   uint32_t magic = get<uint32_t>(in);
+  // One side has TLS and the other has not: a common mistake, which is named. (Record types of TLS 1.3, then its version.)
+  uint32_t tls_record = magic & 0xFFFF;
+  if (tls_record == 0x0316) return bad("the other side speaks TLS, and there is no certificate here");
+  if (tls_record == 0x0315) {
+    return Error(ErrorCode::kUnauthorized,
+                 "it speaks TLS only, and there is no certificate here: make one with `cairn cluster issue` and put it "
+                 "into /etc/cairn/tls");
+  }
   // Before the checksum, so that whoever speaks something else altogether is named as that.
   if (magic != kFrameMagic) return bad(fmt::format("not a frame: starts with {:#010x}", magic));
   uint8_t version = get<uint8_t>(in);

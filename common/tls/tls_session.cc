@@ -168,8 +168,7 @@ bool TlsSession::verify_peer(X509_STORE_CTX* store, int preverified) {
   } else if (!info->identity) {
     not_verified_ = "it shows the authority's own certificate";
   } else if (info->cluster != context_->identity.cluster) {
-    not_verified_ = fmt::format("its certificate {} is of cluster {}, this is cluster {}", to_string(*info->identity),
-                                to_string(info->cluster), to_string(context_->identity.cluster));
+    not_verified_ = other_cluster(to_string(*info->identity), info->cluster);
   } else {
     identity_ = std::move(info->identity);
     return true;
@@ -178,7 +177,13 @@ bool TlsSession::verify_peer(X509_STORE_CTX* store, int preverified) {
   return false;
 }
 
-std::string TlsSession::why_not_verified(X509_STORE_CTX* store) const {
+std::string TlsSession::other_cluster(const std::string& name, ClusterId cluster) {
+  failed_ = ErrorCode::kWrongCluster;
+  return fmt::format("its certificate {} is of cluster {}, this is cluster {}", name, to_string(cluster),
+                     to_string(context_->identity.cluster));
+}
+
+std::string TlsSession::why_not_verified(X509_STORE_CTX* store) {
   int error = X509_STORE_CTX_get_error(store);
   if (error == X509_V_ERR_CERT_HAS_EXPIRED && X509_STORE_CTX_get_error_depth(store) > 0) {
     Result<CertificateInfo> authority = info_of(X509_STORE_CTX_get_current_cert(store));
@@ -193,10 +198,7 @@ std::string TlsSession::why_not_verified(X509_STORE_CTX* store) const {
     return fmt::format("its certificate {} is valid from {} on: are the clocks right?", name,
                        date_of(info->not_before));
   if (error == X509_V_ERR_INVALID_PURPOSE) return fmt::format("its certificate {} is not one for a server", name);
-  if (info->cluster != context_->identity.cluster) {
-    return fmt::format("its certificate {} is of cluster {}, this is cluster {}", name, to_string(info->cluster),
-                       to_string(context_->identity.cluster));
-  }
+  if (info->cluster != context_->identity.cluster) return other_cluster(name, info->cluster);
   bool unknown = error == X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY ||
                  error == X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE || error == X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN;
   if (unknown || X509_STORE_CTX_get_error_depth(store) > 0)

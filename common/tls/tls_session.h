@@ -38,7 +38,8 @@ class TlsSession {
   }
 
   // True when it is finished and the other side is who identity() says; false: more has to be received. kUnauthorized
-  // with the reason, also if it is the other side that refuses. There may be output in each case.
+  // (kWrongCluster: a certificate of another cluster) with the reason, also if it is the other side that refuses. There
+  // may be output in each case.
   Result<bool> handshake();
   const PeerIdentity& identity() const { return *identity_; }
   bool authenticated_only() const;
@@ -65,7 +66,8 @@ class TlsSession {
   static int on_choose_protocol(SSL* ssl, const unsigned char** out, unsigned char* out_size, const unsigned char* in,
                                 unsigned in_size, void* self);
   bool verify_peer(X509_STORE_CTX* store, int preverified);
-  std::string why_not_verified(X509_STORE_CTX* store) const;
+  std::string why_not_verified(X509_STORE_CTX* store);
+  std::string other_cluster(const std::string& name, ClusterId cluster);
   // Plain text where TLS was expected, seen by its first byte.
   std::optional<Error> not_tls();
   // Of the failed call.

@@ -10,6 +10,7 @@
 
 #include "common/base/version.h"
 #include "common/runtime/real_world.h"
+#include "fs/cli/cluster_files.h"
 #include "fs/cli/commands.h"
 #include "fs/cli/exit_status.h"
 #include "fs/cli/masters.h"
@@ -57,6 +58,8 @@ int mount(const MountArguments& arguments) {
   options.client.host = host_name();
   options.client.program = "cairn mount " + std::string(kVersion);
   options.mountpoint = arguments.mountpoint;
+  options.tls = client_tls_settings();
+  options.tls_folders = client_tls_folders(*masters);
   options.foreground = arguments.foreground;
   options.log_file = arguments.log_file;
   options.log_level = level_of(arguments.log_level);

@@ -12,6 +12,7 @@ using Action = std::function<int()>;
 
 void add_mount_commands(CLI::App& app, Action& action);  // mount, umount, sync
 void add_local_commands(CLI::App& app, Action& action);  // local up|down|status
+void add_cluster_commands(CLI::App& app, Action& action);  // cluster init|issue|show
 void add_status_command(CLI::App& app, Action& action);
 void add_info_command(CLI::App& app, Action& action);
 void add_goal_commands(CLI::App& app, Action& action);    // goal get|set

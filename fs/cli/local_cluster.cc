@@ -20,6 +20,7 @@
 #include <utility>
 
 #include "common/proto/methods.h"
+#include "fs/cli/cluster_files.h"
 #include "fs/cli/master_group.h"
 #include "fs/cli/masters.h"
 
@@ -151,6 +152,8 @@ Result<LocalCluster> LocalCluster::load_or_make(const std::string& folder, uint3
   }
   Result<void> configs = cluster.write_configs();
   if (!configs) return configs.error();
+  Result<void> certificates = make_local_certificates(folder + "/tls");
+  if (!certificates) return certificates.error();
   Result<void> written = cluster.write_conf();
   if (!written) return written.error();
   return cluster;
@@ -288,6 +291,9 @@ Result<void> LocalCluster::start(const Program& program) const {
 }
 
 Result<void> LocalCluster::up(const Say& say) {
+  for (const Program& program : programs()) {
+    if (program.binary == "cairn-master") remember_certificates(program.address, folder_ + "/tls");
+  }
   for (const Program& program : programs()) {
     if (program.process) continue;
     say("starting " + program.name + " on " + program.address);

@@ -1,7 +1,7 @@
 // LocalCluster: a whole cluster on this machine, in one folder: masters and chunkservers as real processes on loopback.
 //
-// The folder: local.conf (ports, each chosen once), config/*.toml, master/, master-2/ and so on, chunks-N/, log/,
-// run/*.pid. Blocking; for commands.
+// The folder: local.conf (ports, each chosen once), config/*.toml, tls/ (its certificates, which the servers find beside
+// their data), master/, master-2/ and so on, chunks-N/, log/, run/*.pid. Blocking; for commands.
 #pragma once
 
 #include <cstdint>

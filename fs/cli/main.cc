@@ -16,6 +16,7 @@ int main(int argc, char** argv) {
   cairn::Action action;
   cairn::add_mount_commands(app, action);
   cairn::add_local_commands(app, action);
+  cairn::add_cluster_commands(app, action);
   cairn::add_status_command(app, action);
   cairn::add_info_command(app, action);
   cairn::add_goal_commands(app, action);

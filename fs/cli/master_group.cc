@@ -36,6 +36,11 @@ uint64_t lag_of(const SeenGroup& group, const SeenMaster& master) {
 }
 
 Task<void> ask(RealWorld& world, Address address, SeenMaster& seen) {
+  Result<void> secured = use_client_tls(world, {address});
+  if (!secured) {
+    seen.error = secured.error().message();
+    co_return;
+  }
   RpcClientOptions options;
   options.hello.program = "cairn";
   RpcClient client(world, address, options);

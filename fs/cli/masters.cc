@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "fs/cli/cluster_files.h"
 #include "fs/cli/local_cluster.h"
 #include "fs/fuse/kernel_mount.h"
 
@@ -61,6 +62,23 @@ Result<std::vector<Address>> find_masters(const std::string& given, const std::s
   Result<LocalCluster> local = LocalCluster::load(default_local_folder());
   if (local) return parse_masters(local->masters());
   return Error(ErrorCode::kNotFound, "no cluster is named: use --master HOST:PORT or set CAIRN_MASTERS");
+}
+
+TlsSettings client_tls_settings() {
+  TlsSettings settings;
+  const char* mode = std::getenv("CAIRN_TLS");
+  if (mode != nullptr && mode[0] != '\0') settings.mode = mode;
+  return settings;
+}
+
+Result<void> use_client_tls(RealWorld& world, const std::vector<Address>& masters) {
+  if (&world.transport() != &world.plain_transport()) return {};
+  TlsSettings settings = client_tls_settings();
+  if (settings.mode != "auto" && settings.mode != "on" && settings.mode != "off")
+    return Error(ErrorCode::kInvalid, "CAIRN_TLS is '" + settings.mode + "'; it may be auto, on or off");
+  Result<std::shared_ptr<Credentials>> used = use_tls(world, settings, PeerRole::kClient, client_tls_folders(masters));
+  if (!used) return used.error();
+  return {};
 }
 
 int run_on_loop(std::function<Task<int>(RealWorld&)> body) {

@@ -11,6 +11,7 @@
 #include "common/proto/methods.h"
 #include "common/rpc/rpc_typed.h"
 #include "common/runtime/real_world.h"
+#include "common/tls/tls_settings.h"
 #include "fs/client/leader_finder.h"
 
 namespace cairn {
@@ -28,6 +29,12 @@ struct OnMount {
 };
 Result<OnMount> mount_of(const std::string& path);
 
+// What the environment says ($CAIRN_TLS).
+TlsSettings client_tls_settings();
+// Makes the world's network that of a client of these masters: with the certificate that is found (cluster_files.h), as
+// $CAIRN_TLS ("auto", "on", "off") says. Once for a world; further calls do nothing.
+Result<void> use_client_tls(RealWorld& world, const std::vector<Address>& masters);
+
 // Runs a task on a loop of its own, to its end.
 int run_on_loop(std::function<Task<int>(RealWorld&)> body);
 
@@ -41,6 +48,8 @@ Task<Result<typename Method<Request>::Reply>> ask_masters(RealWorld& world, std:
                                                           Request request, Duration limit,
                                                           Duration attempt = kMasterAttempt) {
   TimePoint deadline = world.clock().now() + limit;
+  Result<void> secured = use_client_tls(world, masters);
+  if (!secured) co_return secured.error();
   LeaderFinder finder(world, masters, "cairn");
   finder.start();
   Result<typename Method<Request>::Reply> reply(ErrorCode::kUnavailable);

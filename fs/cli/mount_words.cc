@@ -52,6 +52,12 @@ Result<void> take_mount_option(MountOptions& mount, std::string_view option) {
     bool sound = failed == std::errc() && end == text.data() + text.size() && seconds >= 1 && seconds <= 86'400;
     if (!sound) return Error(ErrorCode::kInvalid, "mount option '" + std::string(option) + "': 1 to 86400 seconds");
     mount.client.request_timeout = std::chrono::seconds(seconds);
+  } else if (option == "tls=auto" || option == "tls=on" || option == "tls=off") {
+    mount.tls.mode = option.substr(4);
+  } else if (option == "tls_data=encrypted" || option == "tls_data=authenticated") {
+    mount.tls.data = option.substr(9);
+  } else if (option.starts_with("tls_dir=")) {
+    mount.tls_folders.insert(mount.tls_folders.begin(), std::string(option.substr(8)));
   } else if (!is_without_effect(option)) {
     return Error(ErrorCode::kInvalid, "unknown mount option '" + std::string(option) + "'");
   }

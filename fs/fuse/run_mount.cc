@@ -71,6 +71,11 @@ Result<void> prepare(MountOptions& options) {
 
 int serve(MountOptions options, GuardianLink& guardian, Readiness& readiness) {
   std::unique_ptr<RealWorld> world = RealWorld::make({.poll = options.poll});
+  Result<std::shared_ptr<Credentials>> secured = use_tls(*world, options.tls, PeerRole::kClient, options.tls_folders);
+  if (!secured) {
+    readiness.failed(secured.error().message());
+    return 1;
+  }
   MountProcess process(*world, std::move(options), guardian, readiness);
   return world->run(process.run());
 }

@@ -9,9 +9,11 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "common/base/log.h"
 #include "common/runtime/real_world.h"
+#include "common/tls/tls_settings.h"
 #include "fs/client/file_system.h"
 
 namespace cairn {
@@ -28,6 +30,8 @@ struct MountOptions {
   ClientOptions client;
   std::string mountpoint;
   bool foreground = false;
+  TlsSettings tls;
+  std::vector<std::string> tls_folders;  // where a client's certificate is looked for, before /etc/cairn/tls
 
   std::optional<bool> allow_other;  // default: when root mounts
   bool no_suid = false;

@@ -53,11 +53,15 @@ Task<Result<void>> MasterServer::Impl::open() {
   Disk& disk = world.disk();
   Result<MasterIdentity> identity = read_master_identity(disk, settings.folder);
   if (!identity && identity.code() != ErrorCode::kNotFound) co_return identity.error();
+  if (identity && settings.cluster && identity->cluster != settings.cluster) {
+    co_return Error(ErrorCode::kWrongCluster, settings.folder + " is of cluster " + to_string(identity->cluster) +
+                                                  ", this master's certificate is of " + to_string(settings.cluster));
+  }
   if (!identity && !settings.make_cluster) {
     co_return Error(ErrorCode::kNotFound, settings.folder + ": no master's data is here; --init makes a new cluster");
   }
   if (!identity) {
-    ClusterId made(world.random().next_id());
+    ClusterId made = settings.cluster ? settings.cluster : ClusterId(world.random().next_id());
     MasterId self(world.random().next_id());
     std::string advertised = settings.advertise.empty() ? settings.listen : settings.advertise;
     Result<void> initialised = initialise_master_folder(disk, settings.folder, made, self, advertised);
@@ -132,7 +136,7 @@ Result<void> MasterServer::Impl::listen() {
   if (settings.http_listen.empty()) return {};
   Result<Address> http_wanted = parse_address(settings.http_listen);
   if (!http_wanted) return http_wanted.error();
-  http = std::make_unique<HttpServer>(world.executor(), world.clock(), world.transport());
+  http = std::make_unique<HttpServer>(world.executor(), world.clock(), world.plain_transport());
   http->handle("/metrics", metrics_page(world.metrics()));
   http->handle("/health", health_page([this]() -> Result<void> {
                  if (log->leading()) return {};

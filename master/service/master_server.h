@@ -20,6 +20,7 @@ struct MasterSettings {
   std::string advertise;      // how others reach it; empty: as it listens
   std::string http_listen;    // empty: none
   bool make_cluster = false;  // an empty folder becomes a new cluster
+  ClusterId cluster;          // whose certificate this master has; zero: none, and a new cluster draws its id
   uint32_t expected_servers = 0;
   uint8_t default_goal = 3;
   uint8_t default_min_copies = 2;

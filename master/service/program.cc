@@ -16,6 +16,7 @@
 #include "common/runtime/notify_ready.h"
 #include "common/runtime/real_world.h"
 #include "common/runtime/task_group.h"
+#include "common/tls/tls_settings.h"
 #include "master/service/master_server.h"
 
 namespace cairn {
@@ -24,6 +25,7 @@ namespace {
 
 struct Settings {
   MasterSettings master;
+  TlsSettings tls;
   std::string log_level = "info";
   std::string log_file;
   int64_t default_goal = 3;
@@ -78,6 +80,7 @@ ConfigScheme scheme_for(Settings& s) {
                   "A chunkserver silent for so long has its chunks copied elsewhere.");
   scheme.integer("chunks.repairs_at_once", &s.repairs_at_once, {.min = 1, .max = 1000},
                  "Copies under way at the same time.");
+  add_tls_keys(scheme, &s.tls);
   scheme.section("log", "Lines about what happens.");
   scheme.text("log.level", &s.log_level, {.one_of = {"debug", "info", "warning", "error"}},
               "Lines below this level are left out.");
@@ -114,16 +117,18 @@ void apply(Settings& s) {
   std::_Exit(1);
 }
 
-Task<void> wait_for_signal(RealWorld& world, Promise<int>& ended) {
+Task<void> wait_for_signal(RealWorld& world, Promise<int>& ended, std::shared_ptr<Credentials> credentials) {
   int signal = SIGHUP;
   while (signal == SIGHUP) {
     signal = co_await world.next_signal();
-    if (signal == SIGHUP) reopen_log();
+    if (signal != SIGHUP) break;
+    reopen_log();
+    if (credentials) credentials->reload(world.clock().wall());
   }
   ended.set(signal);
 }
 
-Task<int> live(RealWorld& world, MasterSettings settings) {
+Task<int> live(RealWorld& world, MasterSettings settings, std::shared_ptr<Credentials> credentials) {
   Result<std::unique_ptr<MasterServer>> server = co_await MasterServer::start(world, std::move(settings));
   if (!server) {
     std::fprintf(stderr, "cairn-master: %s\n", server.error().message().c_str());
@@ -132,7 +137,7 @@ Task<int> live(RealWorld& world, MasterSettings settings) {
   Promise<int> ended(world.executor());
   // Gone before `ended`, which it completes.
   TaskGroup signals(world.executor(), world.clock());
-  signals.spawn(wait_for_signal(world, ended));
+  signals.spawn(wait_for_signal(world, ended, std::move(credentials)));
   notify_ready();  // whoever hears it may send a signal at once
   Result<int> signal = co_await ended.future();
   log_info("master.stopping", "signal={}", signal.value_or(0));
@@ -177,7 +182,14 @@ int run_master_program(int argc, char** argv) {
   start_logging("cairn-master", level_of(settings.log_level), settings.log_file);
   std::unique_ptr<RealWorld> world = RealWorld::make({.poll = settings.poll});
   RealWorld& real = *world;
-  return real.run(live(real, std::move(settings.master)));
+  Result<std::shared_ptr<Credentials>> credentials =
+      use_tls(real, settings.tls, PeerRole::kMaster, {tls_folder_beside(settings.master.folder)});
+  if (!credentials) {
+    std::fprintf(stderr, "cairn-master: %s\n", credentials.error().message().c_str());
+    return 1;
+  }
+  if (*credentials) settings.master.cluster = (*credentials)->identity().cluster;
+  return real.run(live(real, std::move(settings.master), std::move(*credentials)));
 }
 
 }  // namespace cairn

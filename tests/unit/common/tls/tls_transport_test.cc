@@ -228,7 +228,7 @@ TEST_F(TlsTransportTest, CertificateOfAnotherClusterIsRefusedByBoth) {
   auto server = transport(certificates.credentials(PeerRole::kMaster, "m"));
   auto client = transport(others.credentials(PeerRole::kClient, "c"));
   Error error = refusal(*server, *client);
-  EXPECT_EQ(error.code, ErrorCode::kUnauthorized);
+  EXPECT_EQ(error.code, ErrorCode::kWrongCluster);
   EXPECT_THAT(error.context, HasSubstr("cairn://00000000000000a1/master/m is of cluster 00000000000000a1"));
 }
 
