@@ -24,6 +24,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 HOST = "127.0.0.1"
+OFTEN = "--set=disk.checkpoint=4 MiB"  # so that a few seconds see several checkpoints
 
 
 def free_port():
@@ -208,22 +209,25 @@ def scale(arguments, cluster):
                   "--directories", "1000")
         print(f"resident after filling: {resident_mib(cluster.master_pids()[0]):.0f} MiB", flush=True)
         cluster.stop_chunkservers()  # those have none of these chunks, and would say so
-        cluster.stop_program("master")
-        cluster.settings.append("--set=disk.checkpoint=24 MiB")
-        cluster.start_master()
-    print("with a checkpoint each 24 MiB of log (default: 64 MiB):")
+    cluster.stop_program("master")
+    cluster.settings.append(OFTEN)
+    cluster.start_master()
+    print("with a checkpoint each 4 MiB of log (default: 64 MiB):")
     for in_flight, background in (("1", "0"), ("16", "0"), ("1", "64")):
         made = len(cluster.master_log("checkpoint.made"))
         for result in run_bench(arguments, cluster, "--kind", "mixed", "--seconds", str(arguments.seconds), "--in-flight",
                                 in_flight, "--background", background):
             pauses(result)
         took = [int(line.split(" ms=")[1].split()[0]) for line in cluster.master_log("checkpoint.made")[made:]]
-        print(f"  checkpoints made meanwhile, each in ms: {took}")
+        print(f"  {len(took)} checkpoints made meanwhile" + (f", {min(took)} to {max(took)} ms each" if took else ""))
     pid = cluster.master_pids()[0]
     print(f"resident: {resident_mib(pid):.0f} MiB; state on disk: "
           f"{sum(f.stat().st_size for f in (cluster.folder / 'master' / 'state').iterdir()) >> 20} MiB", flush=True)
     restart(cluster, "SIGKILL", signal.SIGKILL)
+    cluster.settings.remove(OFTEN)
     restart(cluster, "SIGTERM", signal.SIGTERM)
+    for result in run_bench(arguments, cluster, "--kind", "mixed", "--seconds", "8", "--in-flight", "256"):
+        pauses(result)  # most of what a restart of the machine may have to replay
 
     def forget_boot_id():  # as after a restart of the machine
         (cluster.folder / "master" / "state-origin").unlink()
@@ -251,7 +255,6 @@ def main():
     if arguments.reuse:
         arguments.keep = True
         arguments.chunks = False
-        arguments.set.append("disk.checkpoint=24 MiB")
     else:
         shutil.rmtree(arguments.dir, ignore_errors=True)
         os.makedirs(arguments.dir)
