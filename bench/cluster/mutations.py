@@ -258,6 +258,7 @@ def main():
     else:
         shutil.rmtree(arguments.dir, ignore_errors=True)
         os.makedirs(arguments.dir)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("mutations.py: ended"))  # the cluster ends too
     cluster = Cluster(arguments)
     try:
         cluster.start()
