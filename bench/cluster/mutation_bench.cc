@@ -17,6 +17,7 @@
 #include "common/base/version.h"
 #include "common/runtime/real_world.h"
 #include "common/runtime/task_group.h"
+#include "common/tls/tls_settings.h"
 #include "fs/client/master_link.h"
 
 namespace cairn {
@@ -37,6 +38,7 @@ struct Options {
   bool chunks = false;
   uint64_t background = 0;
   double pause_ms = 20;
+  std::string tls_folder;
 };
 
 double millis(Duration duration) {
@@ -389,9 +391,18 @@ int main(int argc, char** argv) {
   app.add_flag("--chunks", options.chunks, "Files get a sealed chunk each (by record only: needs chunkservers)");
   app.add_option("--background", options.background, "So many more in flight beside those that are measured");
   app.add_option("--pause-ms", options.pause_ms, "Longer waits are listed: [second, ms]")->capture_default_str();
+  app.add_option("--tls", options.tls_folder, "Folder with a client's certificate; without: in clear");
   CLI11_PARSE(app, argc, argv);
   cairn::set_log_level(cairn::LogLevel::kWarning);
   std::unique_ptr<cairn::RealWorld> world = cairn::RealWorld::make({});
+  if (!options.tls_folder.empty()) {
+    cairn::TlsSettings tls{.mode = "on"};
+    auto used = cairn::use_tls(*world, tls, cairn::PeerRole::kClient, {options.tls_folder});
+    if (!used) {
+      std::fprintf(stderr, "mutation_bench: %s\n", used.error().message().c_str());
+      return 1;
+    }
+  }
   cairn::Bench bench(*world, options);
   return world->run(bench.main());
 }

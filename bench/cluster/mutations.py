@@ -69,6 +69,7 @@ class Cluster:
         self.port = free_port()
         self.processes = {}
         self.settings = [f"--set={value}" for value in arguments.set]
+        self.tls = None if arguments.clear else self.folder / ("local/tls" if arguments.masters > 1 else "tls")
 
     def start_program(self, name, *words):
         log = open(self.folder / f"{name}.out", "ab")
@@ -93,6 +94,12 @@ class Cluster:
             subprocess.run([self.bin / "cairn", "local", "up", "--dir", self.folder / "local", "--masters",
                             str(self.count)], check=True, stdout=subprocess.DEVNULL)
             return
+        if self.tls and not self.tls.exists():  # beside the programs' folders: they find it
+            cluster = [self.bin / "cairn", "cluster"]
+            subprocess.run([*cluster, "init", self.folder / "authority"], check=True, stdout=subprocess.DEVNULL)
+            for role in ("master", "chunkserver", "client"):
+                subprocess.run([*cluster, "issue", self.folder / "authority", "--role", role, "--name", "bench",
+                                "--out", self.tls], check=True, stdout=subprocess.DEVNULL)
         self.start_master()
         for i in range(3 if self.chunks else 0):
             self.start_program(
@@ -139,7 +146,7 @@ class Cluster:
 def run_bench(arguments, cluster, *words):
     """Lines of mutation_bench, each with the processor time that went into it."""
     command = [str(Path(arguments.build) / "bench" / "mutation_bench"), "--masters", cluster.addresses(),
-               "--sessions", str(arguments.sessions), *words]
+               "--sessions", str(arguments.sessions), *(["--tls", str(cluster.tls)] if cluster.tls else []), *words]
     before = [thread_seconds(pid) for pid in cluster.master_pids()]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     results = []
@@ -247,6 +254,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--sessions", type=int, default=1)
+    parser.add_argument("--clear", action="store_true", help="without TLS")
     parser.add_argument("--chunks", action="store_true", help="files with a chunk, and three chunkservers")
     parser.add_argument("--set", action="append", default=[], help="a setting of the master: section.key=value")
     parser.add_argument("--scale", type=int, help="so many inodes")
