@@ -37,7 +37,8 @@ inline constexpr Duration kRegisterPauseLongNoLeader = std::chrono::milliseconds
 inline constexpr Duration kLongNoLeader = std::chrono::seconds(60);
 // A leader whose answer to a heartbeat is so much overdue may be one no more.
 inline constexpr Duration kHeartbeatGrace = std::chrono::milliseconds(250);
-inline constexpr Duration kLearnMastersEvery = std::chrono::seconds(30);
+// Short: the masters that it began with may be gone soon after others have been added.
+inline constexpr Duration kLearnMastersEvery = std::chrono::seconds(2);
 inline constexpr size_t kMastersKnownMax = 32;     // a group has five at most
 inline constexpr size_t kReportPageChunks = 4096;  // about 300 KiB of message
 inline constexpr size_t kBadChunksPerHeartbeat = 4096;

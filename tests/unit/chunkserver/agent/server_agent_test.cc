@@ -164,6 +164,23 @@ TEST(ServerAgent, TermOfAnOrderIsNotForgottenByARestart) {
   EXPECT_TRUE(cluster.wait_until_serving(0));
 }
 
+TEST(ServerAgent, MasterThatWasAddedLaterIsRegisteredWith) {
+  ChunkCluster cluster(1);
+  cluster.start();
+  MasterScript added;  // outlives its process
+  added.term = 2;
+  added.refuse = ErrorCode::kNotLeader;
+  SimNode& node = cluster.sim().add_node("added");
+  node.start([&](World& world) { return std::make_shared<ScriptedMaster>(world, added, "added:9400"); });
+  cluster.master().members.push_back({.master = MasterId(2), .address = "tcp:added:9400"});
+  ASSERT_TRUE(cluster.sim().run_until([&] { return !added.registrations.empty(); }, 4s));
+  cluster.master_node().crash(Crash::kProcess);
+  cluster.sim().run_for(1s);
+  added.refuse.reset();  // it has been elected
+  EXPECT_TRUE(cluster.sim().run_until([&] { return !added.reports.empty(); }, 300ms));
+  node.crash(Crash::kProcess);
+}
+
 TEST(ServerAgent, MasterThatIsBackIsToldAtOnce) {
   ChunkCluster cluster(1);
   cluster.start();

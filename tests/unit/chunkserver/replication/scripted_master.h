@@ -25,6 +25,7 @@ struct MasterScript {
   uint64_t log_time_ms = 1'000'000;
   std::vector<CapabilityKey> keys{{kTestKeyId, kTestKey}};
   uint32_t heartbeat_ms = 1000;
+  std::vector<MasterMember> members;  // of its group, as it says
   bool register_again = false;  // once
   std::optional<ErrorCode> refuse;
 
@@ -41,6 +42,7 @@ class ScriptedMaster {
     add_handler(rpc_, this, &ScriptedMaster::enrol);
     add_handler(rpc_, this, &ScriptedMaster::heartbeat);
     add_handler(rpc_, this, &ScriptedMaster::report);
+    add_handler(rpc_, this, &ScriptedMaster::status);
     Result<Address> address = rpc_.listen(*parse_address(listen));
     EXPECT_TRUE(address);
     if (address) address_ = *address;
@@ -60,6 +62,9 @@ class ScriptedMaster {
     if (script_.refuse) co_return Error(*script_.refuse);
     co_return HeartbeatReply{script_.term, script_.log_time_ms, script_.keys,
                              std::exchange(script_.register_again, false)};
+  }
+  Task<Result<MasterStatusReply>> status(MasterStatusRequest, RpcRequest) {
+    co_return MasterStatusReply{.cluster = script_.cluster, .leading = true, .members = script_.members};
   }
   Task<Result<EmptyReply>> report(ChunkReportRequest request, RpcRequest) {
     script_.reports.push_back(std::move(request));
