@@ -15,6 +15,7 @@ namespace {
 constexpr Duration kAnswerLimit = std::chrono::seconds(1);
 constexpr uint64_t kLagEntries = 10'000;  // more than the log keeps: what is missing comes as a checkpoint
 constexpr uint64_t kSilentMs = 3000;
+constexpr uint64_t kNeverHeardMs = uint64_t{365} * 24 * 3600 * 1000;  // by this leader; the one before may have
 
 std::string role_of(const SeenMaster& master) {
   if (!master.member) return master.says && master.says->joining ? "waits to be added" : "";
@@ -152,8 +153,9 @@ std::string print_masters(const SeenGroup& group) {
     if (master.answers_old) state = "up";
     if (master.says) state = coloured(group.leader == i ? "leads" : "up", Colour::kGood);
     if (master.says && master.says->joining) state = coloured("waits", Colour::kWarning);
-    if (!master.says && master.member && master.member->silent_ms > kSilentMs)
-      state = coloured("silent " + human_duration_ms(master.member->silent_ms), Colour::kBad);
+    uint64_t silent_ms = master.member ? master.member->silent_ms : 0;
+    if (!master.says && silent_ms > kSilentMs && silent_ms < kNeverHeardMs)
+      state = coloured("silent " + human_duration_ms(silent_ms), Colour::kBad);
     MasterId id = master.says ? master.says->master : master.member ? master.member->master : MasterId();
     table.row({id ? to_string(id) : "-", master.address, state, role_of(master),
                master.says ? std::to_string(master.says->term) : "-",
