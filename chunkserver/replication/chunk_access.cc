@@ -7,7 +7,7 @@
 namespace cairn {
 
 ChunkAccess::ChunkAccess(World& world, ClusterId cluster, MastersState kept)
-    : world_(world), cluster_(cluster), heard_(kept), changed_(world.executor()) {}
+    : world_(world), cluster_(cluster), heard_(kept), heard_at_(world.clock().now()), changed_(world.executor()) {}
 
 Result<void> ChunkAccess::check_term(uint64_t term) const {
   if (term >= heard_.term) return {};
@@ -39,6 +39,10 @@ uint64_t ChunkAccess::log_time_ms() const {
   if (!ready_) return heard_.log_time_ms;
   auto since = std::chrono::duration_cast<std::chrono::milliseconds>(world_.clock().now() - heard_at_).count();
   return heard_.log_time_ms + static_cast<uint64_t>(std::max<int64_t>(since, 0));
+}
+
+bool ChunkAccess::masters_silent() const {
+  return world_.clock().now() >= heard_at_ + kMastersSilentAfter;
 }
 
 Result<Capability> ChunkAccess::verify(std::string_view capability, ChunkId chunk, uint64_t version,

@@ -56,6 +56,8 @@ class ChunkAccess {
   // The last heard, moved on by our own clock. Gaps without a leader do not count as log time, so this may be ahead;
   // the next answer puts it right.
   uint64_t log_time_ms() const;
+  // No master has answered for kMastersSilentAfter, or since the start if that is longer ago.
+  bool masters_silent() const;
   // kUnauthorized; needs ready().
   Result<Capability> verify(std::string_view capability, ChunkId chunk, uint64_t version, CapabilityRights rights);
   // One of the rights is enough.
@@ -81,6 +83,7 @@ class ChunkAccess {
   Condition changed_;
 };
 
+inline constexpr Duration kMastersSilentAfter = std::chrono::seconds(10);  // several elections
 inline constexpr Duration kStartWait = std::chrono::seconds(1);  // a registration takes one round trip
 
 }  // namespace cairn

@@ -25,6 +25,8 @@ void ChunkService::add_to(RpcServer& server) {
   add_handler(server, this, &ChunkService::remove);
   add_handler(server, this, &ChunkService::clone);
   add_handler(server, this, &ChunkService::stat);
+  add_handler(server, this, &ChunkService::list);
+  add_handler(server, this, &ChunkService::read_kept_dump);
 }
 
 // ---------------------------------------------------------------- with a capability
@@ -168,6 +170,49 @@ Task<Result<StatChunksReply>> ChunkService::stat(StatChunksRequest request, RpcR
     if (!status && status.code() != ErrorCode::kNotFound) co_return status.error();
   }
   co_return reply;
+}
+
+// ---------------------------------------------------------------- when every master is lost
+
+Result<void> ChunkService::admit_rescue() const {
+  if (parts_.access.masters_silent()) return {};
+  return Error(ErrorCode::kBusy, "a master has been heard a moment ago: rescue is for when all of them are lost");
+}
+
+Task<Result<ListChunksReply>> ChunkService::list(ListChunksRequest request, RpcRequest) {
+  Result<void> admitted = admit_rescue();
+  if (!admitted) co_return admitted.error();
+  ClusterId cluster = parts_.access.cluster();
+  if (request.cluster && request.cluster != cluster)
+    co_return Error(ErrorCode::kWrongCluster, "this chunkserver belongs to cluster " + to_string(cluster));
+  Result<ChunkPage> page = co_await parts_.store.list(request.after, kStatChunksMax);
+  if (!page) co_return page.error();
+  ListChunksReply reply;
+  reply.cluster = cluster;
+  reply.server = self_.server;
+  reply.chunks = std::move(page->chunks);
+  reply.last = page->last;
+  co_return reply;
+}
+
+Task<Result<Answer<ChunkReadReply>>> ChunkService::read_kept_dump(ReadKeptDumpRequest request, RpcRequest) {
+  Result<void> admitted = admit_rescue();
+  if (!admitted) co_return admitted.error();
+  Result<ReplicaStatus> status = co_await parts_.store.status(request.chunk);
+  if (!status) co_return status.error();
+  if (!is_kept_dump(status->inode)) {
+    co_return Error(ErrorCode::kUnauthorized, "chunk " + to_string(request.chunk) + " is no part of a kept dump");
+  }
+  if (request.length > kMaxPayloadBytes || request.offset % kBlockSizeBytes != 0)
+    co_return Error(ErrorCode::kInvalid, "a read of " + std::to_string(request.length) + " bytes");
+  Result<ReadResult> data = co_await parts_.store.read(request.chunk, request.version, request.offset, request.length);
+  if (!data) co_return data.error();
+  Answer<ChunkReadReply> answer;
+  answer.reply.offset = data->offset;
+  answer.reply.length = data->length;
+  answer.reply.checksums = std::move(data->checksums);
+  answer.payload = std::move(data->data);
+  co_return answer;
 }
 
 }  // namespace cairn

@@ -1,4 +1,4 @@
-// ChunkService: the chunkserver's RPC methods (methods.h 100 to 155): it decodes, asks who may, and hands on to the
+// ChunkService: the chunkserver's RPC methods (methods.h 100 to 155, 283 and 284): it decodes, asks who may, and hands on to the
 // store, the write path and the copier. Clients show a capability; masters' orders carry cluster and term.
 //
 // Loop thread only. Everything passed to the constructor outlives it; it outlives the RpcServer's stop().
@@ -45,6 +45,11 @@ class ChunkService {
   Task<Result<RaiseVersionReply>> clone(CloneChunkRequest request, RpcRequest raw);
   Task<Result<StatChunksReply>> stat(StatChunksRequest request, RpcRequest raw);
 
+  Task<Result<ListChunksReply>> list(ListChunksRequest request, RpcRequest raw);
+  Task<Result<Answer<ChunkReadReply>>> read_kept_dump(ReadKeptDumpRequest request, RpcRequest raw);
+
+  // For `cairn rescue`: every master is lost, so nobody can sign a capability. kBusy while one is heard.
+  Result<void> admit_rescue() const;
   // May whoever sends this order chunks about? Its cluster and term must be right; that the connection is a master's
   // will be proved by its certificate, here.
   Task<Result<void>> admit_order(OrderHeader header, TimePoint deadline);

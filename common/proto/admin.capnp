@@ -156,3 +156,50 @@ struct TransferLeadershipRequest {
 struct TransferLeadershipReply {
   leader @0 :UInt64;              # who leads now
 }
+
+# ---------------------------------------------------------------- the metadata as a file, and back
+
+struct ExportRequest {
+  export @0 :UInt64;              # 0: a new one begins
+  part @1 :UInt64;                # the first is 0; the last one may be asked for again
+}
+
+struct ExportReply {
+  # The payload is the next part of the file.
+
+  export @0 :UInt64;
+  last @1 :Bool;                  # nothing follows; the leader has let go of it
+}
+
+struct UnknownChunk {
+  # Held by servers, and part of no file.
+
+  chunk @0 :UInt64;
+  inode @1 :UInt64;               # of the file it was written for
+  index @2 :UInt32;               # in that file
+  length @3 :UInt32;              # end of the furthest byte
+  version @4 :UInt64;             # the highest
+  replicas @5 :UInt32;            # servers that hold it
+}
+
+struct RestoreStatusRequest {
+  after @0 :UInt64;               # chunks with higher ids
+  count @1 :UInt32 = 1024;        # at most
+}
+
+struct RestoreStatusReply {
+  restored @0 :Bool;              # the state comes from an export, and has not been accepted
+  fromChunkservers @1 :Bool;      # it was put together from what chunkservers kept
+  takenNs @2 :Int64;              # wall clock when the export was made
+  settled @3 :Bool;               # every server has been heard: chunks may be used
+  waitingFor @4 :List(Text);      # addresses of servers that have not said what they hold
+  unknownChunks @5 :UInt64;
+  unknownBytes @6 :UInt64;        # of one copy of each
+  staleReplicas @7 :UInt64;       # of chunks that are part of a file, on servers that the record does not name
+  lostChunks @8 :UInt64;          # part of a file, and no server has it
+  chunks @9 :List(UnknownChunk);  # ascending
+  lost @10 :List(UnknownChunk);   # the first few
+}
+
+struct AcceptRestoreRequest {
+}

@@ -158,3 +158,26 @@ struct ChunkMapReply {
   status @0 :Types.ReplicaStatus;
   data @1 :List(Range);           # in ascending order
 }
+
+# ---------------------------------------------------------------- when every master is lost: rescue to chunkserver
+
+struct ListChunksRequest {
+  cluster @0 :UInt64;             # 0: any; the answer tells
+  after @1 :UInt64;               # chunks with higher ids
+}
+
+struct ListChunksReply {
+  cluster @0 :UInt64;
+  server @1 :UInt64;
+  chunks @2 :List(Types.ReplicaStatus);  # ascending
+  last @3 :Bool;
+}
+
+struct ReadKeptDumpRequest {
+  # Of a chunk whose file is a kept dump (its inode says so); the answer is a ChunkReadReply.
+
+  chunk @0 :UInt64;
+  version @1 :UInt64;
+  offset @2 :UInt32;
+  length @3 :UInt32;
+}

@@ -121,4 +121,17 @@ struct ChunkMapReply {
   std::vector<Range> data;
 };
 
+// ---------------------------------------------------------------- when every master is lost (cairn rescue)
+
+// Leaders keep dumps of the metadata on the chunkservers, as files of inodes from here on up: a number of the dump is added, so that the newest has
+// the highest. No inode that is given out comes near.
+inline constexpr uint64_t kKeptDumpInodeBase = 1ull << 63;
+inline constexpr bool is_kept_dump(InodeId inode) { return inode.value >= kKeptDumpInodeBase; }
+
+// A page of what the server holds. Only while no master is heard (kBusy): nobody can ask for a capability then.
+struct ListChunksRequest { ClusterId cluster; ChunkId after; };
+struct ListChunksReply { ClusterId cluster; ServerId server; std::vector<ReplicaStatus> chunks; bool last = false; };
+// Of a chunk of a kept dump, and of no other.
+struct ReadKeptDumpRequest { ChunkId chunk; uint64_t version = 0; uint32_t offset = 0; uint32_t length = 0; };
+
 }  // namespace cairn

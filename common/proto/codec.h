@@ -97,7 +97,10 @@ Result<T> decode(std::string_view bytes) = delete;
   X(DeleteChunksRequest)        \
   X(CloneChunkRequest)          \
   X(StatChunksRequest)          \
-  X(StatChunksReply)
+  X(StatChunksReply)            \
+  X(ListChunksRequest)          \
+  X(ListChunksReply)            \
+  X(ReadKeptDumpRequest)
 
 #define CAIRN_CONTROL_MESSAGES(X) \
   X(RegisterServerRequest)        \
@@ -119,7 +122,12 @@ Result<T> decode(std::string_view bytes) = delete;
   X(AddMasterReply)             \
   X(RemoveMasterRequest)        \
   X(TransferLeadershipRequest)  \
-  X(TransferLeadershipReply)
+  X(TransferLeadershipReply)    \
+  X(ExportRequest)              \
+  X(ExportReply)                \
+  X(RestoreStatusRequest)       \
+  X(RestoreStatusReply)         \
+  X(AcceptRestoreRequest)
 
 #define CAIRN_MESSAGES(X)    \
   CAIRN_MUTATION_MESSAGES(X) \

@@ -284,6 +284,44 @@ static void read(wire::ChunkMapReply::Reader in, ChunkMapReply& out) {
   read(in.getData(), out.data);
 }
 
+static void write(wire::ListChunksRequest::Builder out, const ListChunksRequest& in) {
+  out.setCluster(wire_of(in.cluster));
+  out.setAfter(wire_of(in.after));
+}
+
+static void read(wire::ListChunksRequest::Reader in, ListChunksRequest& out) {
+  read(in.getCluster(), out.cluster);
+  read(in.getAfter(), out.after);
+}
+
+static void write(wire::ListChunksReply::Builder out, const ListChunksReply& in) {
+  out.setCluster(wire_of(in.cluster));
+  out.setServer(wire_of(in.server));
+  write(out.initChunks(count(in.chunks)), in.chunks);
+  out.setLast(in.last);
+}
+
+static void read(wire::ListChunksReply::Reader in, ListChunksReply& out) {
+  read(in.getCluster(), out.cluster);
+  read(in.getServer(), out.server);
+  read(in.getChunks(), out.chunks);
+  read(in.getLast(), out.last);
+}
+
+static void write(wire::ReadKeptDumpRequest::Builder out, const ReadKeptDumpRequest& in) {
+  out.setChunk(wire_of(in.chunk));
+  out.setVersion(in.version);
+  out.setOffset(in.offset);
+  out.setLength(in.length);
+}
+
+static void read(wire::ReadKeptDumpRequest::Reader in, ReadKeptDumpRequest& out) {
+  read(in.getChunk(), out.chunk);
+  read(in.getVersion(), out.version);
+  read(in.getOffset(), out.offset);
+  read(in.getLength(), out.length);
+}
+
 CAIRN_CHUNK_MESSAGES(CAIRN_DEFINE_CODEC)
 
 }  // namespace cairn

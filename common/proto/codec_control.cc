@@ -389,6 +389,86 @@ static void read(wire::TransferLeadershipReply::Reader in, TransferLeadershipRep
   read(in.getLeader(), out.leader);
 }
 
+static void write(wire::ExportRequest::Builder out, const ExportRequest& in) {
+  out.setExport(in.export_id);
+  out.setPart(in.part);
+}
+
+static void read(wire::ExportRequest::Reader in, ExportRequest& out) {
+  read(in.getExport(), out.export_id);
+  read(in.getPart(), out.part);
+}
+
+static void write(wire::ExportReply::Builder out, const ExportReply& in) {
+  out.setExport(in.export_id);
+  out.setLast(in.last);
+}
+
+static void read(wire::ExportReply::Reader in, ExportReply& out) {
+  read(in.getExport(), out.export_id);
+  read(in.getLast(), out.last);
+}
+
+static void write(wire::UnknownChunk::Builder out, const UnknownChunk& in) {
+  out.setChunk(wire_of(in.chunk));
+  out.setInode(wire_of(in.inode));
+  out.setIndex(in.index);
+  out.setLength(in.length);
+  out.setVersion(in.version);
+  out.setReplicas(in.replicas);
+}
+
+static void read(wire::UnknownChunk::Reader in, UnknownChunk& out) {
+  read(in.getChunk(), out.chunk);
+  read(in.getInode(), out.inode);
+  read(in.getIndex(), out.index);
+  read(in.getLength(), out.length);
+  read(in.getVersion(), out.version);
+  read(in.getReplicas(), out.replicas);
+}
+
+static void write(wire::RestoreStatusRequest::Builder out, const RestoreStatusRequest& in) {
+  out.setAfter(wire_of(in.after));
+  out.setCount(in.count);
+}
+
+static void read(wire::RestoreStatusRequest::Reader in, RestoreStatusRequest& out) {
+  read(in.getAfter(), out.after);
+  read(in.getCount(), out.count);
+}
+
+static void write(wire::RestoreStatusReply::Builder out, const RestoreStatusReply& in) {
+  out.setRestored(in.restored);
+  out.setFromChunkservers(in.from_chunkservers);
+  out.setTakenNs(in.taken_ns);
+  out.setSettled(in.settled);
+  write(out.initWaitingFor(count(in.waiting_for)), in.waiting_for);
+  out.setUnknownChunks(in.unknown_chunks);
+  out.setUnknownBytes(in.unknown_bytes);
+  out.setStaleReplicas(in.stale_replicas);
+  out.setLostChunks(in.lost_chunks);
+  write(out.initChunks(count(in.chunks)), in.chunks);
+  write(out.initLost(count(in.lost)), in.lost);
+}
+
+static void read(wire::RestoreStatusReply::Reader in, RestoreStatusReply& out) {
+  read(in.getRestored(), out.restored);
+  read(in.getFromChunkservers(), out.from_chunkservers);
+  read(in.getTakenNs(), out.taken_ns);
+  read(in.getSettled(), out.settled);
+  read(in.getWaitingFor(), out.waiting_for);
+  read(in.getUnknownChunks(), out.unknown_chunks);
+  read(in.getUnknownBytes(), out.unknown_bytes);
+  read(in.getStaleReplicas(), out.stale_replicas);
+  read(in.getLostChunks(), out.lost_chunks);
+  read(in.getChunks(), out.chunks);
+  read(in.getLost(), out.lost);
+}
+
+static void write(wire::AcceptRestoreRequest::Builder, const AcceptRestoreRequest&) {}
+
+static void read(wire::AcceptRestoreRequest::Reader, AcceptRestoreRequest&) {}
+
 CAIRN_CONTROL_MESSAGES(CAIRN_DEFINE_CODEC)
 CAIRN_ADMIN_MESSAGES(CAIRN_DEFINE_CODEC)
 

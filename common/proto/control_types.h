@@ -132,4 +132,26 @@ struct RemoveMasterRequest { MasterId master; };
 struct TransferLeadershipRequest { MasterId to; };  // zero: to any that is up to date
 struct TransferLeadershipReply { MasterId leader; };
 
+// ---------------------------------------------------------------- the metadata as a file (common/dump), and back
+
+// One part of an export, as the answer's payload. `export_id` 0 begins one. The last part may be asked for again, so that a lost answer costs nothing.
+struct ExportRequest { uint64_t export_id = 0; uint64_t part = 0; };
+struct ExportReply { uint64_t export_id = 0; bool last = false; };
+// What servers hold and no file has, after the state was restored from an export; and what files miss.
+struct UnknownChunk { ChunkId chunk; InodeId inode; uint32_t index = 0; uint32_t length = 0; uint64_t version = 0; uint32_t replicas = 0; };
+struct RestoreStatusRequest { ChunkId after; uint32_t count = 1024; };
+struct RestoreStatusReply {
+  bool restored = false;               // and not accepted
+  bool from_chunkservers = false;
+  int64_t taken_ns = 0;
+  bool settled = false;                // every server has been heard
+  std::vector<std::string> waiting_for;
+  uint64_t unknown_chunks = 0, unknown_bytes = 0;
+  uint64_t stale_replicas = 0;         // of chunks that are known, on servers that their records do not name
+  uint64_t lost_chunks = 0;
+  std::vector<UnknownChunk> chunks, lost;
+};
+// What only servers know becomes garbage from now on. kBusy before all have been heard.
+struct AcceptRestoreRequest {};
+
 }  // namespace cairn

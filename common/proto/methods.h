@@ -69,6 +69,12 @@ CAIRN_METHOD(253, "master_status", MasterStatusRequest, MasterStatusReply)
 CAIRN_METHOD(254, "add_master", AddMasterRequest, AddMasterReply)
 CAIRN_METHOD(255, "remove_master", RemoveMasterRequest, EmptyReply)
 CAIRN_METHOD(256, "transfer_leadership", TransferLeadershipRequest, TransferLeadershipReply)
+CAIRN_METHOD(280, "export", ExportRequest, ExportReply)
+CAIRN_METHOD(281, "restore_status", RestoreStatusRequest, RestoreStatusReply)
+CAIRN_METHOD(282, "accept_restore", AcceptRestoreRequest, EmptyReply)
+// rescue to chunkserver
+CAIRN_METHOD(283, "list_chunks", ListChunksRequest, ListChunksReply)
+CAIRN_METHOD(284, "read_kept_dump", ReadKeptDumpRequest, ChunkReadReply)
 
 #undef CAIRN_METHOD
 

@@ -81,20 +81,24 @@ void write_chunk(Transaction& tx, ChunkId id, const ChunkRecord* before, const C
   tx.put(keys::chunk(id), encode(after));
 }
 
-void remove_chunk(Transaction& tx, ChunkId id, const ChunkRecord& chunk) {
+void forget_chunk(Transaction& tx, ChunkId id, const ChunkRecord& chunk) {
   count_chunk(tx.counters(), chunk, -1);
-  const uint64_t version = std::max(chunk.version, chunk.highest_version);
-  for (const ReplicaRecord& replica : chunk.replicas) {
+  for (const ReplicaRecord& replica : chunk.replicas)
     tx.erase(keys::server_chunk(replica.server, id));
+  if (needs_attention(chunk)) tx.erase(keys::attention(id));
+  if (chunk.state == ChunkState::kOpen) tx.erase(keys::open_chunk(chunk.session, id));
+  tx.erase(keys::chunk(id));
+}
+
+void remove_chunk(Transaction& tx, ChunkId id, const ChunkRecord& chunk) {
+  const uint64_t version = std::max(chunk.version, chunk.highest_version);
+  for (const ReplicaRecord& replica : chunk.replicas)
     add_first_garbage(tx, replica.server, id, version);
-  }
   if (chunk.pending) {
     for (ServerId joiner : chunk.pending->joiners)
       add_garbage(tx, joiner, id, version);
   }
-  if (needs_attention(chunk)) tx.erase(keys::attention(id));
-  if (chunk.state == ChunkState::kOpen) tx.erase(keys::open_chunk(chunk.session, id));
-  tx.erase(keys::chunk(id));
+  forget_chunk(tx, id, chunk);
 }
 
 void unreference_chunk(Transaction& tx, ChunkId id) {

@@ -14,6 +14,8 @@ namespace cairn {
 void write_chunk(Transaction& tx, ChunkId id, const ChunkRecord* before, const ChunkRecord& after);
 // The record goes; what its servers hold is garbage (rule 10).
 void remove_chunk(Transaction& tx, ChunkId id, const ChunkRecord& chunk);
+// The record goes, and what its servers hold stays there: nobody knows whether it is garbage.
+void forget_chunk(Transaction& tx, ChunkId id, const ChunkRecord& chunk);
 // One of the file's references is gone; with the last one the chunk.
 void unreference_chunk(Transaction& tx, ChunkId id);
 

@@ -145,9 +145,49 @@ struct CloseInodes { SessionId session; std::vector<InodeId> inodes; };
 // nothing is lost with it, or was told to give that up.)
 struct DropServer { ServerId server; };
 
+// ---------------------------------------------------------------- a state that comes from an export (ops/restore.cc)
+
+// The first command on such a state. Masters that are lost may have gone on for any time after the export was made, so every counter goes up by
+// kRestoreMargin: no inode, chunk, session or version is given out twice. Sessions end; keys of capabilities are forgotten; nothing that only
+// servers know is garbage until AcceptRestore.
+enum class RestoreSource : uint8_t { kExport = 1, kRescue = 2 };
+struct BeginRestore {
+  RestoreSource source = RestoreSource::kExport;
+  uint64_t taken_ns = 0;
+};
+// Above everything that masters can have given out between two restores: 50,000 a second for 700 years; as log time, 34 years.
+inline constexpr uint64_t kRestoreMargin = 1ull << 40;
+// What a server holds of chunks that the records have otherwise. The newest version that a server has whole is the chunk's; who has that
+// version is a replica. Chunks that a raise made newer are left to recovery (rules 7 and 8). Only until SettleRestore (kConflict).
+struct AdoptReplicas {
+  struct Item {
+    ChunkId chunk;
+    uint64_t version = 0;
+    ChunkState state = ChunkState::kOpen;
+    uint8_t complete = 0, verified = 0;
+    uint32_t length = 0;
+  };
+  ServerId server;
+  uint64_t incarnation = 0;
+  std::vector<Item> chunks;
+};
+// Every server has been heard: chunks may be used.
+struct SettleRestore {};
+// The operator says that what only servers know is not needed: from now on it is garbage as always. kBusy before SettleRestore.
+struct AcceptRestore {};
+// A chunk that a server holds of a file, and that is newer than the state: it becomes part of the file if its place there is free or has an older
+// chunk; of a file that is not known it makes /lost+found/inode-N. Its version and replicas come with AdoptReplicas. kStale if it is older than what
+// is known.
+struct AttachFound {
+  InodeId inode;
+  uint32_t index = 0;
+  ChunkId chunk;
+  uint32_t length = 0, allocated_bytes = 0;
+};
+
 using Command = std::variant<SessionMutation, MakeCluster, RotateKeys, Tick, OpenSession, RenewSessions, EndSession, RegisterServer, RemoveServer,
                              BeginRaise, FinishRaise, AbandonRaise, SealChunk, SetReplicas, MarkReplica, MarkReplicas, AddGarbage, RemoveGarbage, CloseInodes,
-                             DropServer>;
+                             DropServer, BeginRestore, AdoptReplicas, SettleRestore, AcceptRestore, AttachFound>;
 
 struct LogEntry {
   LogContext context;

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -68,6 +69,7 @@ class Machine {
   CounterRecord counters() const;
   bool has_cluster() const;
   ClusterRecord cluster() const;     // all zero before MakeCluster
+  std::optional<RestoreRecord> restore() const;  // while the state comes from an export and has not been accepted
 
   // ------------------------------------------------------------ the tree
   // Leases, capabilities and terms in the answers are left for the caller to fill in.
@@ -104,6 +106,10 @@ class Machine {
   std::vector<SessionEntry> sessions() const;              // those that have ended but wait for recovery too
   Result<ServerRecord> server(ServerId server) const;      // kNotFound
   std::vector<ServerEntry> servers() const;
+
+  // A consistent view of every record, as it is between two entries, for an export. Must not outlive the machine; the store cannot be opened anew
+  // while it is there.
+  std::unique_ptr<KvIterator> records() const;
 
   // Over every record, in order: equal states have equal hashes. Reads everything: for tests and `cairn doctor`.
   Result<uint64_t> state_hash() const;

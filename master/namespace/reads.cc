@@ -91,6 +91,11 @@ ClusterRecord Machine::cluster() const {
   return impl_->tables.cluster.value_or(ClusterRecord{});
 }
 
+std::optional<RestoreRecord> Machine::restore() const {
+  std::shared_lock lock(impl_->memory_lock);
+  return impl_->tables.cluster ? impl_->tables.cluster->restore : std::nullopt;
+}
+
 Result<EntryReply> Machine::lookup(InodeId parent, std::string_view name, ReadMode mode) const {
   if (name.size() > kMaxNameBytes) return ErrorCode::kNameTooLong;
   const StateReader reader = impl_->reader(mode);
@@ -333,6 +338,11 @@ std::vector<ServerEntry> Machine::servers() const {
   for (const auto& [id, server] : impl_->tables.servers)
     all.push_back({id, server});
   return all;
+}
+
+std::unique_ptr<KvIterator> Machine::records() const {
+  std::shared_lock lock(impl_->store_lock);  // between an entry's becoming visible and the store's having it
+  return impl_->store.iterate();
 }
 
 Result<uint64_t> Machine::state_hash() const {

@@ -372,6 +372,14 @@ std::string encode(const ClusterRecord& in) {
     w.varint(key.id);
     w.string(key.key);
   }
+  if (in.version_floor == 0) return w.take();  // as it was before there were restores
+  w.varint(in.version_floor);
+  w.u8(in.restore.has_value());
+  if (!in.restore) return w.take();
+  w.u8(static_cast<uint8_t>(in.restore->source));
+  w.i64(in.restore->taken_ns);
+  w.varint(in.restore->session.value);
+  w.u8(in.restore->settled);
   return w.take();
 }
 
@@ -390,6 +398,16 @@ Result<void> decode(std::string_view bytes, ClusterRecord& out) {
       key.key = r.string();
       out.keys.push_back(std::move(key));
     }
+    out.version_floor = 0;
+    out.restore.reset();
+    if (r.at_end()) return;
+    out.version_floor = r.varint();
+    if (r.u8() == 0) return;
+    RestoreRecord& restore = out.restore.emplace();
+    restore.source = static_cast<RestoreSource>(r.u8());
+    restore.taken_ns = r.i64();
+    restore.session = SessionId{r.varint()};
+    restore.settled = r.u8() != 0;
   });
 }
 

@@ -135,12 +135,24 @@ struct WorkRecord {
   CutRecord cut;
 };
 
+// While the state has come from an export (or from what chunkservers kept of one) and the operator has not accepted it.
+struct RestoreRecord {
+  RestoreSource source = RestoreSource::kExport;
+  int64_t taken_ns = 0;          // wall clock when the export was made
+  SessionId session;             // ended; whose the chunks are that have to be recovered because servers hold newer ones
+  bool settled = false;          // versions and replicas are what the servers say; chunks may be used
+  bool operator==(const RestoreRecord&) const = default;
+};
+
 struct ClusterRecord {
   ClusterId cluster;
   uint32_t expected_servers = 0;
   uint8_t default_goal = 0, default_min_copies = 0;
   uint32_t session_ms = 0, delete_grace_ms = 0;
   std::vector<CapabilityKey> keys;  // the current one first, then the one before
+  // New versions of chunks are above it: masters that are lost may have given out any below. 0: never restored.
+  uint64_t version_floor = 0;
+  std::optional<RestoreRecord> restore;
 };
 
 // Changes with every entry.

@@ -48,6 +48,7 @@ void ChunkKeeper::start_leading() {
   keeper.tasks.spawn(keeper.run_repair(keeper.leadership));
   keeper.tasks.spawn(keeper.run_garbage(keeper.leadership));
   keeper.tasks.spawn(keeper.run_sealing(keeper.leadership));
+  if (keeper.core.machine().restore()) keeper.tasks.spawn(keeper.run_settle(keeper.leadership));
 }
 
 void ChunkKeeper::excuse_silence() {
@@ -153,6 +154,8 @@ void ChunkKeeper::complete(ChunkGrant& grant, SessionId session) {
 
 Task<Result<OpenChunkReply>> ChunkKeeper::open_for_writing(SessionId session, InodeId inode, uint32_t index) {
   Impl& keeper = *impl_;
+  Result<void> usable = co_await keeper.wait_settled();
+  if (!usable) co_return usable.error();
   auto ask = [inode, index](Machine& machine, ReadMode mode) { return machine.layout(inode, index, 1, mode); };
   Result<std::vector<FileChunk>> layout = co_await keeper.core.read(ask);
   if (!layout) co_return layout.error();
@@ -227,6 +230,13 @@ void ChunkKeeper::report_bad(ReportBadReplicaRequest request) {
 
 Task<Result<ChunkLocation>> ChunkKeeper::location(FileChunk chunk, SessionId session) {
   Impl& keeper = *impl_;
+  if (keeper.unsettled()) {
+    Result<void> usable = co_await keeper.wait_settled();
+    if (!usable) co_return usable.error();
+    Result<ChunkRecord> settled = co_await keeper.record(chunk.id);
+    if (!settled) co_return settled.error();
+    chunk.chunk = std::move(*settled);
+  }
   TimePoint until = keeper.now() + kRecoveryWait;
   // What a dead writer left is settled before anybody reads it: two readers must not see two answers.
   while (chunk.chunk.state == ChunkState::kOpen && !keeper.core.machine().session(chunk.chunk.session)) {
@@ -258,6 +268,8 @@ Task<Result<ChunkLocation>> ChunkKeeper::location(FileChunk chunk, SessionId ses
 
 Task<Result<void>> ChunkKeeper::wait_recovered(InodeId inode, TimePoint deadline) {
   Impl& keeper = *impl_;
+  Result<void> usable = co_await keeper.wait_settled();
+  if (!usable) co_return usable;
   for (;;) {
     bool ended = std::ranges::any_of(keeper.core.machine().sessions(),
                                      [](const SessionEntry& entry) { return entry.session.ended; });
@@ -311,6 +323,7 @@ ChunkHealth ChunkKeeper::health() const {
 
 std::vector<std::string> ChunkKeeper::warnings() const {
   std::vector<std::string> out;
+  impl_->add_restore_warnings(out);
   ClusterRecord cluster = impl_->core.machine().cluster();
   size_t alive = impl_->servers.alive_count();
   for (const ServerStatus& server : servers()) {

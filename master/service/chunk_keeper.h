@@ -29,6 +29,7 @@ struct ChunkKeeperOptions {
   uint32_t order_deadline_ms = 10'000;  // for one order to a chunkserver
   uint32_t repairs_at_once = 8;
   uint32_t capability_life_ms = 3'600'000;  // log time
+  uint32_t restore_settle_ms = 10'000;      // after a restore, servers that its records do not know have so long to come
 };
 
 class ChunkKeeper {
@@ -69,6 +70,10 @@ class ChunkKeeper {
   Task<Result<RegisterServerReply>> register_server(RegisterServerRequest request);
   Task<Result<HeartbeatReply>> heartbeat(HeartbeatRequest request);
   Task<Result<EmptyReply>> chunk_report(ChunkReportRequest request);
+
+  // ---- after a restore from an export
+  Task<Result<RestoreStatusReply>> restore_status(RestoreStatusRequest request);
+  Task<Result<EmptyReply>> accept_restore();
 
   // ---- for people
   Task<Result<RemoveServerReply>> remove_server(RemoveServerRequest request);

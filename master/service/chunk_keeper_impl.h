@@ -103,6 +103,26 @@ struct ChunkKeeper::Impl {
   // ---- remove_server.cc
   bool only_copy(const ChunkRecord& chunk, ServerId server) const;
 
+  // ---- restored.cc
+  bool unsettled() const;
+  // Until the chunks of a restored state may be used, for a moment; then kOverload.
+  Task<Result<void>> wait_settled();
+  Task<void> run_settle(uint64_t of_leadership);
+  std::vector<ServerId> not_reported() const;
+  void add_restore_warnings(std::vector<std::string>& warnings) const;
+  Task<bool> adopt(ServerId server, uint64_t incarnation, std::vector<AdoptReplicas::Item> items);
+  // What a server holds and no file has; of chunks that a file has, on how many servers too many.
+  struct Unknown {
+    std::vector<ReplicaStatus> chunks;  // ascending, at most kUnknownKeptMax
+    uint64_t more = 0;                  // that were not kept
+    uint64_t stale = 0;
+  };
+  struct UnknownTotals {
+    uint64_t chunks = 0, bytes = 0, stale = 0;
+  };
+  UnknownTotals unknown_totals() const;
+  void note_unknown(ServerId server, Unknown found);
+
   // ---- reports.cc
   Task<void> reconcile(ServerId server, uint64_t incarnation, std::vector<ReplicaStatus> report, uint64_t next_chunk);
   Task<void> mark(ServerId server, ReplicaState state, std::vector<MarkReplicas::Item> chunks);
@@ -116,6 +136,8 @@ struct ChunkKeeper::Impl {
   std::map<ChunkId, std::unique_ptr<Mutex>> locks;
   Condition work;  // something may be to repair or to recover
   Condition recovered;
+  std::map<ServerId, Unknown> unknown;  // by the last reports, while a restore is not accepted
+  mutable std::optional<UnknownTotals> totals;
   std::set<ChunkId> running;           // steps and recoveries under way
   std::map<ChunkId, TimePoint> retry;  // not to be tried again before
   TaskGroup tasks;

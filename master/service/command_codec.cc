@@ -110,6 +110,26 @@ template <class Io>
 void visit(Io& io, CloseInodes& v) {
   io(v.session, v.inodes);
 }
+template <class Io>
+void visit(Io& io, BeginRestore& v) {
+  io(v.source, v.taken_ns);
+}
+template <class Io>
+void visit(Io& io, AdoptReplicas::Item& v) {
+  io(v.chunk, v.version, v.state, v.complete, v.verified, v.length);
+}
+template <class Io>
+void visit(Io& io, AdoptReplicas& v) {
+  io(v.server, v.incarnation, v.chunks);
+}
+template <class Io>
+void visit(Io&, SettleRestore&) {}
+template <class Io>
+void visit(Io&, AcceptRestore&) {}
+template <class Io>
+void visit(Io& io, AttachFound& v) {
+  io(v.inode, v.index, v.chunk, v.length, v.allocated_bytes);
+}
 
 class Encoder {
  public:

@@ -19,6 +19,8 @@ void ControlService::add_handlers(RpcServer& server) {
   add_handler<StatusRequest>(server, this, &ControlService::status);
   add_handler<InfoRequest>(server, this, &ControlService::info);
   add_handler<RemoveServerRequest>(server, this, &ControlService::remove_server);
+  add_handler<RestoreStatusRequest>(server, this, &ControlService::restore_status);
+  add_handler<AcceptRestoreRequest>(server, this, &ControlService::accept_restore);
 }
 
 Result<void> ControlService::leading() const {
@@ -54,6 +56,20 @@ Task<Result<RemoveServerReply>> ControlService::remove_server(RemoveServerReques
   Result<void> able = leading();
   if (!able) co_return able.error();
   Result<RemoveServerReply> reply = co_await keeper_.remove_server(request);
+  co_return reply;
+}
+
+Task<Result<RestoreStatusReply>> ControlService::restore_status(RestoreStatusRequest request, RpcRequest) {
+  Result<void> able = leading();
+  if (!able) co_return able.error();
+  Result<RestoreStatusReply> reply = co_await keeper_.restore_status(request);
+  co_return reply;
+}
+
+Task<Result<EmptyReply>> ControlService::accept_restore(AcceptRestoreRequest, RpcRequest) {
+  Result<void> able = leading();
+  if (!able) co_return able.error();
+  Result<EmptyReply> reply = co_await keeper_.accept_restore();
   co_return reply;
 }
 

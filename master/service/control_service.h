@@ -24,6 +24,8 @@ class ControlService {
   Task<Result<EmptyReply>> chunk_report(ChunkReportRequest request, RpcRequest rpc);
   Task<Result<StatusReply>> status(StatusRequest request, RpcRequest rpc);
   Task<Result<RemoveServerReply>> remove_server(RemoveServerRequest request, RpcRequest);
+  Task<Result<RestoreStatusReply>> restore_status(RestoreStatusRequest request, RpcRequest);
+  Task<Result<EmptyReply>> accept_restore(AcceptRestoreRequest request, RpcRequest);
   Task<Result<InfoReply>> info(InfoRequest request, RpcRequest rpc);
   Result<void> leading() const;
 

@@ -26,6 +26,7 @@ Task<void> ChunkKeeper::Impl::run_sealing(uint64_t of_leadership) {
   for (;;) {
     Result<void> slept = co_await tasks.sleep_for(kSealPeriod);
     if (!slept || !current(of_leadership)) co_return;
+    if (unsettled()) continue;
     for (const SessionEntry& entry : core.machine().sessions()) {
       if (!entry.session.ended) co_await seal_idle_of(entry.id, of_leadership);
     }

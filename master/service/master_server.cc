@@ -9,6 +9,7 @@
 #include "master/leases/shared_leases.h"
 #include "master/service/control_service.h"
 #include "master/service/core.h"
+#include "master/service/export_service.h"
 #include "master/service/meta_service.h"
 #include "master/service/session_desk.h"
 
@@ -41,6 +42,7 @@ struct MasterServer::Impl {
   std::unique_ptr<ChunkKeeper> keeper;
   std::unique_ptr<MetaService> meta;
   std::unique_ptr<ControlService> control;
+  std::unique_ptr<ExportService> exports;
   std::unique_ptr<RpcServer> server;
   std::unique_ptr<HttpServer> http;
   Address address;
@@ -105,12 +107,14 @@ void MasterServer::Impl::serve() {
   keeper = std::make_unique<ChunkKeeper>(*core, leases, settings.keeper);
   meta = std::make_unique<MetaService>(*core, leases, *sessions, *keeper);
   control = std::make_unique<ControlService>(*core, *keeper, leases, settings.program);
+  exports = std::make_unique<ExportService>(*core, settings.program);
   RpcServerOptions options;
   options.hello.cluster = cluster;
   options.hello.program = settings.program;
   server = std::make_unique<RpcServer>(world, options);
   meta->add_handlers(*server);
   control->add_handlers(*server);
+  exports->add_handlers(*server);
   serving = true;
   if (log->leading()) leadership(true, log->term());
 }
@@ -122,6 +126,7 @@ void MasterServer::Impl::leadership(bool leading, Term term) {
     sessions->start_leading();
     keeper->start_leading();
   } else {
+    exports->drop();
     keeper->stop_leading();
     sessions->stop_leading();
   }
@@ -174,6 +179,7 @@ Task<void> MasterServer::stop() {
   if (impl_->http) co_await impl_->http->stop();
   if (impl_->keeper) impl_->keeper->stop_leading();
   if (impl_->server) co_await impl_->server->stop();
+  if (impl_->exports) co_await impl_->exports->stop();
   if (impl_->keeper) co_await impl_->keeper->stop();
   if (impl_->sessions) co_await impl_->sessions->stop();
   if (impl_->log) co_await impl_->log->stop();

@@ -47,7 +47,7 @@ Task<void> ChunkKeeper::Impl::run_recovery(uint64_t of_leadership) {
   while (current(of_leadership)) {
     bool ended =
         std::ranges::any_of(core.machine().sessions(), [](const SessionEntry& entry) { return entry.session.ended; });
-    if (ended) {
+    if (ended && !unsettled()) {
       auto ask = [](Machine& machine) { return machine.chunks_to_recover(kListMax); };
       Result<std::vector<ChunkEntry>> left = co_await core.read_blocking(ask);
       for (const ChunkEntry& entry : left ? *left : std::vector<ChunkEntry>()) {
@@ -101,7 +101,7 @@ Task<void> ChunkKeeper::Impl::finish_pending(ChunkId chunk) {
 
 Task<void> ChunkKeeper::Impl::run_repair(uint64_t of_leadership) {
   while (current(of_leadership)) {
-    co_await repair_round(of_leadership);
+    if (!unsettled()) co_await repair_round(of_leadership);
     Result<void> slept = co_await tasks.sleep_for(kRepairPeriod);
     if (!slept) co_return;
   }
@@ -237,7 +237,7 @@ Task<void> ChunkKeeper::Impl::run_garbage(uint64_t of_leadership) {
   while (current(of_leadership)) {
     bool more = false;
     for (ServerId server : servers.ids()) {
-      if (!servers.alive(server) || core.machine().counters().garbage == 0) continue;
+      if (!servers.alive(server) || core.machine().counters().garbage == 0 || unsettled()) continue;
       auto ask = [server, time = core.log_time_ms()](Machine& machine) {
         return machine.due_garbage(server, time, kGarbageMax);
       };

@@ -11,6 +11,16 @@ namespace cairn {
 namespace {
 constexpr size_t kMarksAtOnce = 1024;  // chunks in one command
 constexpr uint64_t kReportMax = 50'000'000;
+constexpr size_t kUnknownKeptMax = 1'000'000;  // of one server; further ones are only counted
+
+AdoptReplicas::Item adopted_item(const ReplicaStatus& status) {
+  return {.chunk = status.chunk,
+          .version = status.version,
+          .state = status.state,
+          .complete = static_cast<uint8_t>(status.complete),
+          .verified = static_cast<uint8_t>(status.verified),
+          .length = status.length};
+}
 }  // namespace
 
 Task<Result<RegisterServerReply>> ChunkKeeper::register_server(RegisterServerRequest request) {
@@ -53,8 +63,9 @@ Task<Result<HeartbeatReply>> ChunkKeeper::heartbeat(HeartbeatRequest request) {
   reply.log_time_ms = keeper.core.log_time_ms();
   reply.keys = keeper.core.machine().cluster().keys;
   LiveServer* server = keeper.servers.find(request.server);
-  // A server that only the records know, or that has started again, says first who and what it is.
-  if (!server || server->incarnation != request.incarnation) {
+  // A server that only the records know, or that has started again, says first who and what it is; and after a restore
+  // was accepted each says once more what it holds.
+  if (!server || server->incarnation != request.incarnation || server->ask_again) {
     reply.register_again = true;
     co_return reply;
   }
@@ -113,9 +124,13 @@ Task<void> ChunkKeeper::Impl::reconcile(ServerId server, uint64_t incarnation, s
     std::vector<MarkReplicas::Item> missing;
     std::vector<AddGarbage::Item> garbage;
     std::vector<ChunkId> doubtful;  // named, and not in the report
+    // After a restore, instead of garbage and what is missing because of its version:
+    std::vector<AdoptReplicas::Item> adopted;
+    Unknown unknown;
   };
   size_t reported = report.size();
-  auto compare = [server, next_chunk, report = std::move(report)](Machine& machine) -> Result<Found> {
+  std::optional<RestoreRecord> restore = core.machine().restore();
+  auto compare = [server, next_chunk, restore, report = std::move(report)](Machine& machine) -> Result<Found> {
     Found found;
     std::map<ChunkId, uint64_t> held;
     for (const ReplicaStatus& status : report) {
@@ -124,6 +139,21 @@ Task<void> ChunkKeeper::Impl::reconcile(ServerId server, uint64_t incarnation, s
       if (!chunk && !chunk.failed_with(ErrorCode::kNotFound)) return chunk.error();
       const ReplicaRecord* replica = chunk ? chunk->replica_on(server) : nullptr;
       bool pending = chunk && chunk->pending;
+      if (restore) {
+        bool granted_before = chunk && chunk->refs == 0 && chunk->session < restore->session;
+        if (!chunk || granted_before) {
+          if (found.unknown.chunks.size() < kUnknownKeptMax) {
+            found.unknown.chunks.push_back(status);
+          } else {
+            ++found.unknown.more;
+          }
+        } else if (!replica && !pending) {
+          ++found.unknown.stale;
+        }
+        bool as_recorded = replica && replica->state == ReplicaState::kCurrent && status.version == chunk->version;
+        if (chunk && !granted_before && !restore->settled && !as_recorded) found.adopted.push_back(adopted_item(status));
+        if (!restore->settled || !replica) continue;
+      }
       if (!replica && !pending) {
         if (status.chunk.value < next_chunk)
           found.garbage.push_back({.chunk = status.chunk, .version = status.version});
@@ -164,6 +194,11 @@ Task<void> ChunkKeeper::Impl::reconcile(ServerId server, uint64_t incarnation, s
   }
   log_info("master.report", "server={} chunks={} missing={} garbage={}", server, reported, found->missing.size(),
            found->garbage.size());
+  if (!found->adopted.empty()) {
+    bool adopted = co_await adopt(server, incarnation, std::move(found->adopted));
+    if (!adopted) co_return;
+  }
+  if (restore) note_unknown(server, std::move(found->unknown));
   if (!found->missing.empty()) co_await mark(server, ReplicaState::kMissing, std::move(found->missing));
   for (size_t begin = 0; begin < found->garbage.size(); begin += kMarksAtOnce) {
     AddGarbage command;

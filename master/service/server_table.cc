@@ -35,6 +35,7 @@ LiveServer& ServerTable::registered(const RegisterServerRequest& request) {
   server.space = request.space;
   server.heard = world_.clock().now();
   server.promised_bytes = 0;
+  server.ask_again = false;
   server.reported = false;
   server.report.clear();
   if (moved) connect(server);

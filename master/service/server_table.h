@@ -27,6 +27,7 @@ struct LiveServer {
   TimePoint heard{};            // the last heartbeat
   uint64_t promised_bytes = 0;  // granted since it last said how much is free
   uint32_t copies_running = 0;
+  bool ask_again = false;             // the next heartbeat is told to register, and so to report, again
   bool reported = false;              // its whole chunk report has been reconciled since it registered here
   std::vector<ReplicaStatus> report;  // pages that have come
   uint64_t report_next_chunk = 0;     // ids below were given out when the report began

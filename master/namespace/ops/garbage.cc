@@ -15,6 +15,8 @@ static bool names(const ChunkRecord& chunk, ServerId server) {
 
 Reply apply_command(Transaction& tx, const AddGarbage& add) {
   if (!tx.server(add.server)) return Error(ErrorCode::kNotFound, "server " + to_string(add.server));
+  // It may be of a file that was made after the export that this state comes from.
+  if (std::optional<ClusterRecord> cluster = tx.cluster(); cluster && cluster->restore) return ErrorCode::kConflict;
   for (const AddGarbage::Item& item : add.chunks) {
     if (item.chunk.value == 0 || item.chunk.value >= tx.counters().next_chunk) continue;
     std::optional<ChunkRecord> chunk = tx.chunk(item.chunk);

@@ -53,6 +53,11 @@ Reply apply_command(Transaction& tx, const AddGarbage& add);
 Reply apply_command(Transaction& tx, const RemoveGarbage& remove);
 Reply apply_command(Transaction& tx, const CloseInodes& close);
 Reply apply_command(Transaction& tx, const DropServer& server);
+Reply apply_command(Transaction& tx, const BeginRestore& begin);
+Reply apply_command(Transaction& tx, const AdoptReplicas& adopt);
+Reply apply_command(Transaction& tx, const SettleRestore& settle);
+Reply apply_command(Transaction& tx, const AcceptRestore& accept);
+Reply apply_command(Transaction& tx, const AttachFound& found);
 
 // ---------------------------------------------------------------- shared by several of them
 // The session's time is over: nothing of it is accepted any more; the rest is Tick's work.

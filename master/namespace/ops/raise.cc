@@ -107,9 +107,13 @@ Reply apply_command(Transaction& tx, const BeginRaise& raise) {
   if (Result<void> allowed = check_writer(tx, raise, *before); !allowed) return allowed.error();
   if (Result<void> allowed = check_members(tx, raise, *before); !allowed) return allowed.error();
 
+  std::optional<ClusterRecord> cluster = tx.cluster();
+  const bool unsettled = cluster && cluster->restore && !cluster->restore->settled;
+  if (unsettled) return Error(ErrorCode::kOverload, "the state was restored: chunkservers are being asked what they hold");
   ChunkRecord after = *before;
   // Some replica may have recorded any version that was ever begun: a new one is above all of them.
-  after.highest_version = std::max(before->version, before->highest_version) + 1;
+  const uint64_t floor = cluster ? cluster->version_floor : 0;
+  after.highest_version = std::max({before->version, before->highest_version, floor}) + 1;
   after.pending = PendingRaise{after.highest_version, raise.session, raise.survivors, raise.joiners};
   write_chunk(tx, raise.chunk, &*before, after);
   // A joiner of the raise that this one replaces may hold something already.

@@ -88,6 +88,17 @@ Step set_goal_step(Transaction& tx, WorkRecord& work, uint32_t budget) {
   });
 }
 
+// A chunk that a file has got after the export from which this state comes is still a grant in it: the record goes, the
+// bytes are kept with all that only servers know.
+void drop_grant(Transaction& tx, ChunkId id, const ChunkRecord& chunk) {
+  std::optional<ClusterRecord> cluster = tx.cluster();
+  if (cluster && cluster->restore && chunk.session < cluster->restore->session) {
+    forget_chunk(tx, id, chunk);
+  } else {
+    remove_chunk(tx, id, chunk);
+  }
+}
+
 // Grants that no file has are garbage; chunks of files stay open, for recovery (rule 7).
 Step drop_grants(Transaction& tx, WorkRecord& work, uint32_t budget) {
   Step step;
@@ -95,7 +106,7 @@ Step drop_grants(Transaction& tx, WorkRecord& work, uint32_t budget) {
   for (const std::string& key : keys_from(tx, prefix, keys::open_chunk(work.session, ChunkId{work.next}), budget)) {
     const ChunkId id{keys::second_id(key)};
     std::optional<ChunkRecord> chunk = tx.chunk(id);
-    if (chunk && chunk->refs == 0) remove_chunk(tx, id, *chunk);
+    if (chunk && chunk->refs == 0) drop_grant(tx, id, *chunk);
     work.next = id.value + 1;
     ++step.used;
   }
