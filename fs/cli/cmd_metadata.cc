@@ -24,6 +24,7 @@ namespace {
 
 struct Arguments {
   std::string masters, file, folder, address;
+  std::vector<std::string> servers;
   bool json = false;
 };
 
@@ -156,6 +157,27 @@ Task<Result<uint64_t>> receive(RealWorld& world, Address master, File& file) {
   co_return outcome;
 }
 
+// All parts come from one master: the one that leads now.
+Task<Result<Address>> find_leader(RealWorld& world, std::vector<Address> masters) {
+  const TimePoint deadline = world.clock().now() + kAskLimit;
+  Result<void> secured = use_client_tls(world, masters);
+  if (!secured) co_return secured.error();
+  LeaderFinder finder(world, masters, "cairn");
+  finder.start();
+  Result<Address> leader = Error(ErrorCode::kUnavailable, "no master at " + to_text(masters));
+  while (!leader && world.clock().now() < deadline) {
+    auto answer = co_await finder.ask_once(RestoreStatusRequest{.count = 1}, deadline);
+    if (answer && finder.leader() != nullptr) {
+      leader = *finder.leader();
+    } else if (!answer && !is_masters_trouble(answer.code())) {
+      leader = answer.error();
+      break;
+    }
+  }
+  co_await finder.stop();
+  co_return leader;
+}
+
 Task<int> export_to(RealWorld& world, std::vector<Address> masters, Arguments arguments) {
   Disk& disk = world.disk();
   const std::string part = arguments.file + ".part";
@@ -163,10 +185,12 @@ Task<int> export_to(RealWorld& world, std::vector<Address> masters, Arguments ar
   umask(077);
   Result<std::unique_ptr<File>> file = disk.open(part, OpenFlags{.create = true, .truncate = true});
   if (!file) co_return complain("metadata export", file.error());
-  Result<uint64_t> size = Error(ErrorCode::kUnavailable, "no master at " + to_text(masters));
-  for (const Address& master : masters) {
-    size = co_await receive(world, master, **file);
-    if (size) break;
+  Result<uint64_t> size = Error(ErrorCode::kUnavailable);
+  Result<Address> leader = co_await find_leader(world, std::move(masters));
+  if (leader) {
+    size = co_await receive(world, *leader, **file);
+  } else {
+    size = leader.error();
   }
   Result<void> done;
   if (!size) done = size.error();
@@ -189,17 +213,29 @@ Task<int> export_to(RealWorld& world, std::vector<Address> masters, Arguments ar
 // ---------------------------------------------------------------- import
 
 // The master's program does it: it has the state machine.
-int import_dump(const Arguments& arguments) {
+int run_master(const char* what, std::vector<std::string> words) {
   Result<std::string> program = find_program("cairn-master");
-  if (!program) return complain("metadata import", program.error());
-  std::vector<std::string> words = {*program, "import", arguments.file, "--folder", arguments.folder, "--address",
-                                    arguments.address};
+  if (!program) return complain(what, program.error());
+  words.insert(words.begin(), *program);
   std::vector<char*> argv;
   for (std::string& word : words)
     argv.push_back(word.data());
   argv.push_back(nullptr);
   ::execv(program->c_str(), argv.data());
-  return complain("metadata import", errno_error("starting " + *program));
+  return complain(what, errno_error("starting " + *program));
+}
+
+int import_dump(const Arguments& arguments) {
+  return run_master("metadata import", {"import", arguments.file, "--folder", arguments.folder, "--address",
+                                        arguments.address});
+}
+
+int rescue(const Arguments& arguments) {
+  std::vector<std::string> words = {"rescue", "--folder", arguments.folder, "--address", arguments.address};
+  for (const std::string& server : arguments.servers)
+    words.insert(words.end(), {"--server", server});
+  if (arguments.json) words.push_back("--json");
+  return run_master("rescue", std::move(words));
 }
 
 // ---------------------------------------------------------------- check, accept
@@ -344,6 +380,17 @@ void add_metadata_commands(CLI::App& app, Action& action) {
       return run_on_loop([&](RealWorld& world) { return accept(world, *masters); });
     };
   });
+}
+
+void add_rescue_command(CLI::App& app, Action& action) {
+  auto arguments = std::make_shared<Arguments>();
+  CLI::App* command = app.add_subcommand(
+      "rescue", "Make a new master's folder of what chunkservers keep, when all masters and exports are lost");
+  command->add_option("--server", arguments->servers, "Address of a chunkserver; name all that there are")->required();
+  command->add_option("--folder", arguments->folder, "Of the new master: absent, or empty")->required();
+  command->add_option("--address", arguments->address, "Where the new master will be reached: HOST:PORT")->required();
+  command->add_flag("--json", arguments->json, "For machines");
+  command->callback([arguments, &action] { action = [arguments] { return rescue(*arguments); }; });
 }
 
 }  // namespace cairn

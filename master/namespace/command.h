@@ -185,9 +185,26 @@ struct AttachFound {
   uint32_t length = 0, allocated_bytes = 0;
 };
 
+// ---------------------------------------------------------------- dumps of the metadata that are kept as chunks (ops/kept_dumps.cc)
+
+// A dump is a file without a name, whose inode says what it is (kKeptDumpInodeBase): begun, given its chunks one after the other, and finished,
+// which removes all but the newest two. -> MutationReply: attributes.inode
+struct BeginKeptDump {};
+// The next chunk of it, on these servers, for the leader to write. -> MutationReply: grants
+struct GrantKeptDumpChunk {
+  InodeId inode;
+  std::vector<ServerId> servers;
+};
+// Everything is written and on disk on every replica.
+struct FinishKeptDump {
+  InodeId inode;
+  uint64_t size = 0;
+};
+
 using Command = std::variant<SessionMutation, MakeCluster, RotateKeys, Tick, OpenSession, RenewSessions, EndSession, RegisterServer, RemoveServer,
                              BeginRaise, FinishRaise, AbandonRaise, SealChunk, SetReplicas, MarkReplica, MarkReplicas, AddGarbage, RemoveGarbage, CloseInodes,
-                             DropServer, BeginRestore, AdoptReplicas, SettleRestore, AcceptRestore, AttachFound>;
+                             DropServer, BeginRestore, AdoptReplicas, SettleRestore, AcceptRestore, AttachFound,
+                             BeginKeptDump, GrantKeptDumpChunk, FinishKeptDump>;
 
 struct LogEntry {
   LogContext context;

@@ -21,20 +21,6 @@ constexpr std::string_view kScratch = "importing";  // the state while it is put
 // What an attempt that did not finish leaves behind.
 constexpr std::string_view kLeftovers[] = {kScratch, "checkpoints", "log", "LOCK", "rescued-dump"};
 
-// A disk that is mounted, and another master's folder, must not be taken for a free one.
-Result<void> check_free(Disk& disk, const std::string& folder) {
-  Result<bool> there = disk.exists(folder);
-  if (!there) return there.error();
-  if (!*there) return {};
-  Result<std::vector<std::string>> names = disk.list(folder);
-  if (!names) return names.error();
-  for (const std::string& name : *names) {
-    if (std::ranges::find(kLeftovers, name) == std::end(kLeftovers))
-      return Error(ErrorCode::kNotEmpty, folder + " is not empty (" + name + ")");
-  }
-  return {};
-}
-
 Result<std::unique_ptr<KvStore>> open_store(Disk& disk, const std::string& folder, bool memory) {
   if (memory) {
     Result<std::unique_ptr<MemoryStore>> store = MemoryStore::open(disk, folder);
@@ -116,7 +102,7 @@ Result<void> begin_restore(KvStore& store, const ImportOptions& options, ImportR
   if (!begun) return begun.error();
   if (!*begun) return begun->error();
   if (options.more) {
-    if (Result<void> done = options.more(apply); !done) return done;
+    if (Result<void> done = options.more(**machine, apply); !done) return done;
   }
   const CounterRecord counters = (*machine)->counters();
   result.inodes = counters.inodes;
@@ -137,6 +123,19 @@ Result<void> fill(KvStore& store, const DumpSource& source, const ImportOptions&
 }
 
 }  // namespace
+
+Result<void> check_free_folder(Disk& disk, const std::string& folder) {
+  Result<bool> there = disk.exists(folder);
+  if (!there) return there.error();
+  if (!*there) return {};
+  Result<std::vector<std::string>> names = disk.list(folder);
+  if (!names) return names.error();
+  for (const std::string& name : *names) {
+    if (std::ranges::find(kLeftovers, name) == std::end(kLeftovers))
+      return Error(ErrorCode::kNotEmpty, folder + " is not empty (" + name + ")");
+  }
+  return {};
+}
 
 DumpSource dump_source(File& file) {
   return [&file](uint64_t offset, size_t bytes) -> Result<std::string> {
@@ -162,7 +161,7 @@ Result<ImportResult> import_dump(Disk& disk, const ImportOptions& options) {
   Result<DumpSummary> whole =
       read_dump(source, [](std::string_view, std::string_view) -> Result<void> { return {}; });
   if (!whole) return whole.error().in(options.dump);
-  if (Result<void> free = check_free(disk, options.folder); !free) return free.error();
+  if (Result<void> free = check_free_folder(disk, options.folder); !free) return free.error();
   if (Result<void> made = make_durable_folder(disk, options.folder); !made) return made.error();
   const std::string scratch = options.folder + "/" + std::string(kScratch);
   if (Result<void> cleared = disk.remove_tree(scratch); !cleared) return cleared.error();

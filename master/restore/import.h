@@ -27,7 +27,7 @@ struct ImportOptions {
   bool memory_store = false;  // the simulator's
   // After BeginRestore, before anybody sees the state: further commands, each applied by `apply`.
   using Apply = std::function<Result<Reply>(Command command)>;
-  std::function<Result<void>(const Apply& apply)> more;
+  std::function<Result<void>(const Machine& machine, const Apply& apply)> more;
 };
 
 struct ImportResult {
@@ -38,6 +38,10 @@ struct ImportResult {
 
 // A file of the disk as the source of a dump. The file outlives it.
 DumpSource dump_source(File& file);
+
+// kNotEmpty unless the folder is absent, empty, or what an attempt that did not finish has left: a disk that is mounted,
+// and another master's folder, must not be taken for a free one.
+Result<void> check_free_folder(Disk& disk, const std::string& folder);
 
 // kExists, kNotEmpty: the folder is not free. kCorrupt, kNotSupported: the dump; nothing was written then.
 Result<ImportResult> import_dump(Disk& disk, const ImportOptions& options);

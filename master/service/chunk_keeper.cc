@@ -36,6 +36,8 @@ void ChunkKeeper::start_leading() {
   Impl& keeper = *impl_;
   ++keeper.leadership;
   keeper.led_since = keeper.now();
+  keeper.unknown.clear();
+  keeper.totals.reset();
   // What an earlier leadership of this master knew of servers is old.
   for (ServerId id : keeper.servers.ids()) {
     if (!keeper.core.machine().server(id)) keeper.servers.forget(id);
@@ -48,6 +50,7 @@ void ChunkKeeper::start_leading() {
   keeper.tasks.spawn(keeper.run_repair(keeper.leadership));
   keeper.tasks.spawn(keeper.run_garbage(keeper.leadership));
   keeper.tasks.spawn(keeper.run_sealing(keeper.leadership));
+  if (keeper.options.dump_interval_ms > 0) keeper.tasks.spawn(keeper.run_dumps(keeper.leadership));
   if (keeper.core.machine().restore()) keeper.tasks.spawn(keeper.run_settle(keeper.leadership));
 }
 

@@ -103,6 +103,13 @@ struct ChunkKeeper::Impl {
   // ---- remove_server.cc
   bool only_copy(const ChunkRecord& chunk, ServerId server) const;
 
+  // ---- kept_dumps.cc
+  Task<void> run_dumps(uint64_t of_leadership);
+  Task<Result<uint64_t>> keep_dump(uint64_t of_leadership);
+  struct DumpChunk;  // the one that is being written
+  Task<Result<void>> write_dump_piece(std::shared_ptr<DumpChunk> chunk, Buffer data, bool last);
+  Task<Result<std::shared_ptr<DumpChunk>>> next_dump_chunk(InodeId inode, uint32_t index);
+
   // ---- restored.cc
   bool unsettled() const;
   // Until the chunks of a restored state may be used, for a moment; then kOverload.

@@ -123,6 +123,16 @@ void visit(Io& io, AdoptReplicas& v) {
   io(v.server, v.incarnation, v.chunks);
 }
 template <class Io>
+void visit(Io&, BeginKeptDump&) {}
+template <class Io>
+void visit(Io& io, GrantKeptDumpChunk& v) {
+  io(v.inode, v.servers);
+}
+template <class Io>
+void visit(Io& io, FinishKeptDump& v) {
+  io(v.inode, v.size);
+}
+template <class Io>
 void visit(Io&, SettleRestore&) {}
 template <class Io>
 void visit(Io&, AcceptRestore&) {}

@@ -39,6 +39,7 @@ struct Settings {
   Duration delete_grace = std::chrono::seconds(60);
   Duration server_dead = std::chrono::seconds(3);
   Duration repair_delay = std::chrono::seconds(15);
+  Duration dump_interval = std::chrono::minutes(10);
   int64_t repairs_at_once = 8;
   Duration poll = Duration::zero();
 };
@@ -81,6 +82,9 @@ ConfigScheme scheme_for(Settings& s) {
   scheme.integer("chunks.repairs_at_once", &s.repairs_at_once, {.min = 1, .max = 1000},
                  "Copies under way at the same time.");
   add_tls_keys(scheme, &s.tls);
+  scheme.section("rescue", "For when every master is lost (cairn rescue).");
+  scheme.duration("rescue.interval", &s.dump_interval, {.max = std::chrono::hours(24)},
+                  "Between copies of all metadata that are kept on the chunkservers; 0: none are.");
   scheme.section("log", "Lines about what happens.");
   scheme.text("log.level", &s.log_level, {.one_of = {"debug", "info", "warning", "error"}},
               "Lines below this level are left out.");
@@ -107,6 +111,7 @@ void apply(Settings& s) {
   s.master.state.block_cache_bytes = s.block_cache_bytes;
   s.master.keeper.server_dead_ms = static_cast<uint32_t>(s.server_dead / std::chrono::milliseconds(1));
   s.master.keeper.repair_delay_ms = static_cast<uint32_t>(s.repair_delay / std::chrono::milliseconds(1));
+  s.master.keeper.dump_interval_ms = static_cast<uint32_t>(s.dump_interval / std::chrono::milliseconds(1));
   s.master.keeper.repairs_at_once = static_cast<uint32_t>(s.repairs_at_once);
 }
 

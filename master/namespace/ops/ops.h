@@ -58,6 +58,9 @@ Reply apply_command(Transaction& tx, const AdoptReplicas& adopt);
 Reply apply_command(Transaction& tx, const SettleRestore& settle);
 Reply apply_command(Transaction& tx, const AcceptRestore& accept);
 Reply apply_command(Transaction& tx, const AttachFound& found);
+Reply apply_command(Transaction& tx, const BeginKeptDump& begin);
+Reply apply_command(Transaction& tx, const GrantKeptDumpChunk& grant);
+Reply apply_command(Transaction& tx, const FinishKeptDump& finish);
 
 // ---------------------------------------------------------------- shared by several of them
 // The session's time is over: nothing of it is accepted any more; the rest is Tick's work.

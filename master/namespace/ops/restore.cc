@@ -62,7 +62,9 @@ Result<InodeRecord> lost_and_found(Transaction& tx) {
   const FileTime now = tx.context().wall_ns;
   InodeRecord made;
   Attributes& a = made.attributes;
-  a.inode = InodeId{tx.counters().next_inode++};
+  // From the end of the margin, which nobody has been given: next_inode still tells what the export knew.
+  a.inode = InodeId{tx.counters().next_inode - 1};
+  if (tx.inode(a.inode)) return Error(ErrorCode::kExists, "inode " + to_string(a.inode));
   a.type = FileType::kDirectory;
   a.mode = 0700;
   a.nlink = 2;
@@ -206,13 +208,18 @@ Reply apply_command(Transaction& tx, const AttachFound& found) {
   if (!found.chunk || found.chunk.value >= tx.counters().next_chunk || found.length > kChunkSizeBytes ||
       end > kMaxFileSizeBytes)
     return Error(ErrorCode::kInvalid, "chunk " + to_string(found.chunk));
-  if (tx.chunk(found.chunk)) return Error(ErrorCode::kStale, "chunk " + to_string(found.chunk) + " is known");
+  std::optional<ChunkRecord> known = tx.chunk(found.chunk);
+  if (known && known->refs > 0) return Error(ErrorCode::kStale, "chunk " + to_string(found.chunk) + " is known");
+  const uint64_t known_below = tx.counters().next_chunk - std::min(tx.counters().next_chunk, kRestoreMargin);
+  if (!known && found.chunk.value < known_below)
+    return Error(ErrorCode::kStale, "chunk " + to_string(found.chunk) + " had been removed");
   Result<InodeRecord> inode = find_inode(tx, found.inode);
   if (inode.failed_with(ErrorCode::kStale)) inode = make_found_file(tx, found.inode);
   if (!inode) return inode.error();
   Attributes& a = inode->attributes;
   if (a.type != FileType::kRegular) return Error(ErrorCode::kInvalid, "inode " + to_string(found.inode) + " is no file");
   if (Result<void> cleared = clear_place(tx, *inode, found.index, found.chunk); !cleared) return cleared.error();
+  if (known) forget_chunk(tx, found.chunk, *known);  // it was only granted when the export was made
   // Below every version that there is: what servers say of it raises it.
   write_chunk(tx, found.chunk, nullptr,
               ChunkRecord{.state = ChunkState::kOpen,

@@ -168,5 +168,58 @@ TEST_F(RestoreTest, OnlyARestoredStateTakesWhatServersSay) {
   EXPECT_ERROR(leader.command(AttachFound{.inode = kRootInode, .chunk = ChunkId{1}}), ErrorCode::kConflict);
 }
 
+class KeptDumpTest : public MachineTest {
+ protected:
+  InodeId begin() { return leader.ask<MutationReply>(BeginKeptDump{})->attributes.inode; }
+  Result<MutationReply> next_chunk(InodeId dump) {
+    return leader.ask<MutationReply>(GrantKeptDumpChunk{.inode = dump, .servers = {ServerId{1}, ServerId{2}}});
+  }
+  InodeId keep(uint64_t size = 100) {
+    const InodeId dump = begin();
+    for (uint64_t at = 0; at < size; at += kChunkSizeBytes)
+      EXPECT_TRUE(next_chunk(dump));
+    EXPECT_TRUE(leader.command(FinishKeptDump{.inode = dump, .size = size}));
+    return dump;
+  }
+  bool there(InodeId dump) { return machine().inode(dump, ReadMode::kMayBlock).has_value(); }
+};
+
+TEST_F(KeptDumpTest, TheNewestTwoStayAndTheRestIsGarbage) {
+  const InodeId one = keep(), two = keep(kChunkSizeBytes + 5), unfinished = begin();
+  EXPECT_TRUE(next_chunk(unfinished));
+  EXPECT_TRUE(there(one) && there(two));
+  const InodeId three = keep();
+  EXPECT_LT(two, three);
+  EXPECT_FALSE(there(one));
+  EXPECT_TRUE(there(two) && there(three));
+  EXPECT_FALSE(there(unfinished)) << "an attempt that ended in the middle";
+  leader.settle();
+  EXPECT_EQ(machine().counters().chunks, 3u);
+  EXPECT_EQ(machine().counters().garbage, 4u) << "two chunks on two servers";
+  EXPECT_EQ(machine().counters().inodes, 1u) << "they are no files that anybody counts";
+}
+
+TEST_F(KeptDumpTest, ItsChunksAreSealedWithItAndSayWhatTheyAre) {
+  const InodeId dump = keep(kChunkSizeBytes + 5);
+  EXPECT_TRUE(is_kept_dump(dump));
+  const std::vector<FileChunk> chunks = machine().layout(dump, 0, 10, ReadMode::kMayBlock).value();
+  ASSERT_EQ(chunks.size(), 2u);
+  EXPECT_EQ(chunks[1].chunk.state, ChunkState::kSealed);
+  EXPECT_EQ(chunks[1].chunk.owner, dump);
+  EXPECT_EQ(chunks[0].chunk.length, kChunkSizeBytes);
+  EXPECT_EQ(chunks[1].chunk.length, 5u);
+}
+
+TEST_F(KeptDumpTest, OnlyAWholeOneIsFinished) {
+  const InodeId dump = begin();
+  EXPECT_ERROR(leader.command(FinishKeptDump{.inode = dump, .size = 5}), ErrorCode::kInvalid);
+  EXPECT_TRUE(next_chunk(dump));
+  EXPECT_ERROR(leader.command(FinishKeptDump{.inode = dump, .size = kChunkSizeBytes + 1}), ErrorCode::kInvalid);
+  EXPECT_TRUE(leader.command(FinishKeptDump{.inode = dump, .size = 5}));
+  EXPECT_ERROR(leader.command(FinishKeptDump{.inode = dump, .size = 5}), ErrorCode::kConflict);
+  EXPECT_ERROR(next_chunk(dump), ErrorCode::kConflict);
+  EXPECT_ERROR(next_chunk(file(kRootInode, "f")), ErrorCode::kInvalid);
+}
+
 }  // namespace
 }  // namespace cairn
