@@ -308,5 +308,37 @@ def every_master_and_every_export_lost(cluster):
     cluster.umount(again)
 
 
+def a_chunkserver_is_lost_with_the_masters(cluster):
+    cluster.up()
+    mnt = cluster.mount()
+    make_tree(f"{mnt}/tree", 7, 30)
+    run([CAIRN, "sync", mnt])
+    before = snapshot(f"{mnt}/tree")
+    dump = os.path.join(cluster.folder, "dump")
+    metadata("export", dump, "--master", cluster.masters())
+    cluster.umount(mnt)
+    run([CAIRN, "local", "down", "--dir", cluster.dir])
+    shutil.rmtree(os.path.join(cluster.dir, "master"))
+    import_into(cluster, dump)
+    for name in ("master", "chunkserver-1", "chunkserver-2"):
+        cluster.start(name)
+
+    def lost():
+        """Servers that status says may be removed: they were not heard for a while."""
+        status = cluster.status()
+        return [s["server"] for s in status["servers"] if any(f"cairn server remove {s['server']}" in w and "gone for good" in w and
+                                                               "has not been heard" in w for w in status["warnings"])] if status else []
+
+    wait_for("the lost one to be named", lambda: len(lost()) == 1, 60)
+    assert not check_of(cluster)["settled"], "a replica may be on a server that has not been heard"
+    assert any("waiting for" in w for w in cluster.status()["warnings"]), cluster.status()["warnings"]
+    run([CAIRN, "server", "remove", lost()[0], "--force", "--master", cluster.masters()])
+    wait_for("the others to be enough", lambda: settled(cluster), 30)
+    mnt = cluster.mount("again")
+    assert snapshot(f"{mnt}/tree") == before
+    cluster.umount(mnt)
+
+
 if __name__ == "__main__":
-    main([all_masters_lost_last_export_at_hand, a_damaged_export_is_refused_and_nothing_is_made, every_master_and_every_export_lost])
+    main([all_masters_lost_last_export_at_hand, a_chunkserver_is_lost_with_the_masters,
+          a_damaged_export_is_refused_and_nothing_is_made, every_master_and_every_export_lost])
