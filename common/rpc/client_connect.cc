@@ -24,6 +24,7 @@ void ClientCore::dial_failed(Error error) {
   uint64_t jitter = static_cast<uint64_t>(pause_.count()) / 4;
   no_dial_before_ = world_.clock().now() + pause_ + Duration(jitter == 0 ? 0 : random_->below(jitter));
   last_dial_error_ = std::move(error);
+  posts_.clear();
   if (!stopping_) fail_waiting(*last_dial_error_);
 }
 

@@ -121,7 +121,32 @@ void ClientCore::send(PendingCall& call, TimePoint now) {
   call.written_at = connection_->out.pushed_bytes();
 }
 
+void ClientCore::post(MethodId method, RpcMessage request) {
+  if (stopping_) return;
+  if (!ready_) {
+    if (!connection_ && !dialing_) {
+      if (world_.clock().now() < no_dial_before_) return;
+      dial();
+    }
+    if (posts_.size() < RpcClient::kPostsWaiting) posts_.push_back({method, std::move(request)});
+    return;
+  }
+  if (connection_->out.queued_bytes() > options_.memory_in_flight_bytes) return;
+  FrameHeader header{.kind = FrameKind::kRequest,
+                     .method = method,
+                     .trace_id = random_->next_id(),
+                     .deadline_ms = kNoDeadlineMs,
+                     .flags = kFlagNoAnswer};
+  metrics_.sent_bytes.add(
+      static_cast<double>(kFrameHeaderBytes + request.message.size() + payload_size(request.payload)));
+  connection_->out.push(header, std::move(request.message), std::move(request.payload));
+}
+
 void ClientCore::pump() {
+  if (ready_ && !posts_.empty()) {
+    for (Post& post : std::exchange(posts_, {}))
+      this->post(post.method, std::move(post.request));
+  }
   while (ready_ && !waiting_.empty() && has_room_for(*waiting_.front())) {
     PendingCall& call = *waiting_.front();
     waiting_.pop_front();
@@ -297,6 +322,10 @@ Task<Result<RpcMessage>> RpcClient::call(MethodId method, RpcMessage request, Ca
   co_await call;
   Result<RpcMessage> result = std::move(*call.result);
   co_return result;
+}
+
+void RpcClient::post(MethodId method, RpcMessage request) {
+  impl_->core->post(method, std::move(request));
 }
 
 const Address& RpcClient::address() const {

@@ -66,6 +66,7 @@ class ClientCore : public std::enable_shared_from_this<ClientCore> {
 
   void submit(PendingCall& call);
   void withdraw(PendingCall& call);
+  void post(MethodId method, RpcMessage request);
 
   Task<void> stop();
   void drop(const std::string& why);
@@ -146,6 +147,11 @@ class ClientCore : public std::enable_shared_from_this<ClientCore> {
   std::vector<uint32_t> free_slots_;
   uint32_t next_serial_ = 1;         // the high half
   std::list<PendingCall*> waiting_;  // in the order they came
+  struct Post {
+    MethodId method;
+    RpcMessage request;
+  };
+  std::vector<Post> posts_;  // until there is a connection
   uint64_t in_flight_bytes_ = 0;
   DeadlineQueue deadlines_;
   Clock::TimerId timer_ = 0;

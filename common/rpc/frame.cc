@@ -107,7 +107,8 @@ Result<FrameHeader> decode_header(std::span<const std::byte, kFrameHeaderBytes> 
     return bad(fmt::format("a message of {} bytes in a frame of kind {}", header.message_bytes, kind));
   if (header.payload_bytes > max_payload_bytes(header.kind))
     return bad(fmt::format("a payload of {} bytes in a frame of kind {}", header.payload_bytes, kind));
-  if (header.flags != 0) return bad(fmt::format("unknown flags {:#x}", header.flags));
+  uint32_t known_flags = header.kind == FrameKind::kRequest ? kFlagNoAnswer : 0;
+  if ((header.flags & ~known_flags) != 0) return bad(fmt::format("unknown flags {:#x}", header.flags));
   return header;
 }
 

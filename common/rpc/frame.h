@@ -33,6 +33,9 @@ enum class FrameKind : uint8_t {
   kGoodbye = 5,  // both ways, last; the message is an Error that says why
 };
 
+// Of a request: nobody waits for its answer, and none is sent.
+inline constexpr uint32_t kFlagNoAnswer = 1;
+
 struct FrameHeader {
   FrameKind kind = FrameKind::kHello;
   MethodId method = 0;
@@ -43,7 +46,7 @@ struct FrameHeader {
   uint32_t payload_bytes = 0;
   uint32_t answer_bytes =
       0;               // request: how large the answer's payload may get, 0 for not known; the server sets memory aside
-  uint32_t flags = 0;  // none yet: a frame with others is refused
+  uint32_t flags = 0;  // below: a frame with others is refused
   uint32_t message_crc = 0;  // CRC32C of the message
 
   bool operator==(const FrameHeader&) const = default;

@@ -118,6 +118,10 @@ class RpcClient {
   };
   static constexpr Duration kReceiveGrace = std::chrono::milliseconds(250);
   Task<Result<RpcMessage>> call(MethodId method, RpcMessage request, CallOptions options);
+  // Sends a request whose answer nobody wants, best effort: it is dropped when the connection fails, and when more waits to be
+  // written than memory_in_flight_bytes. While the connection is being made up to kPostsWaiting of them wait for it.
+  static constexpr size_t kPostsWaiting = 64;
+  void post(MethodId method, RpcMessage request);
 
   const Address& address() const;
   bool connected() const;

@@ -227,6 +227,7 @@ Task<void> RpcServer::Impl::run(ConnectionPtr connection, Handling handling, Rpc
 void RpcServer::Impl::answer(ServerConnection& connection, const Handling& handling, Result<RpcMessage> result) {
   if (!connection.open()) return;
   const FrameHeader& header = handling.header;
+  if ((header.flags & kFlagNoAnswer) != 0) return;
   FrameHeader out{.kind = FrameKind::kAnswer,
                   .method = header.method,
                   .request_id = header.request_id,

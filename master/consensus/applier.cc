@@ -48,9 +48,15 @@ Task<void> Applier::close() {
   CHECK(closed || closed.failed_with(ErrorCode::kCancelled));
 }
 
-CheckpointMeta Applier::position() const {
+CheckpointMeta Applier::position_at(LogIndex state) const {
   std::lock_guard lock(shared_->mutex);
-  return shared_->position;
+  CheckpointMeta position = shared_->position;
+  if (state <= position.index) return position;
+  CHECK(state == shared_->applying_index);
+  position.index = state;
+  position.term = shared_->applying_term;
+  position.log_time_ms = shared_->applying_log_time_ms;
+  return position;
 }
 
 bool Applier::has_failed(Shared& shared) {
@@ -77,6 +83,12 @@ Result<AppliedEntry> Applier::apply_one(Shared& shared, const RaftEntry& entry) 
                            .log_time_ms = view->fields.log_time_ms,
                            .wall = WallTime{view->fields.wall_ns},
                            .seed = view->fields.seed};
+      {
+        std::lock_guard lock(shared.mutex);
+        shared.applying_index = entry.index;
+        shared.applying_term = entry.term;
+        shared.applying_log_time_ms = view->fields.log_time_ms;
+      }
       Result<std::vector<std::unique_ptr<CommandReply>>> replies = shared.machine.apply(context, commands);
       if (!replies) return replies.error().in("applying log entry " + std::to_string(entry.index));
       CHECK(replies->size() == commands.size());

@@ -47,8 +47,9 @@ class Applier {
   // Closes the machine after everything handed over before. Once, last.
   Task<void> close();
 
-  // Where the state stands, or a little before: what a checkpoint may claim to hold. Thread-safe.
-  CheckpointMeta position() const;
+  // Where the log stands when the machine holds everything up to `state`. Asked while that is so: inside a checkpoint's
+  // freeze. Thread-safe.
+  CheckpointMeta position_at(LogIndex state) const;
 
  private:
   // What the loop and the thread share; it outlives the applier in the completions that the loop has not run yet.
@@ -59,6 +60,9 @@ class Applier {
     LogIndex state_index = 0;  // the thread's
     mutable std::mutex mutex;
     CheckpointMeta position;            // under mutex
+    LogIndex applying_index = 0;        // under mutex; of the entry that the machine is being given: it may have it already
+    Term applying_term = 0;
+    uint64_t applying_log_time_ms = 0;
     std::vector<AppliedEntry> applied;  // under mutex
     std::optional<Error> error;         // under mutex
   };

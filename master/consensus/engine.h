@@ -73,18 +73,11 @@ class StateMachine {
                                                                    std::span<const EntryCommand> commands) = 0;
 
   // A durable copy in the new folder `target`, which open() accepts once copied elsewhere. Calls `freeze` once, while
-  // no change can come in between (KvStore::checkpoint is the same).
-  virtual Result<void> checkpoint(const std::string& target, const std::function<void()>& freeze) = 0;
+  // no change can come in between (KvStore::checkpoint is the same), with the index of the last entry in the copy.
+  virtual Result<void> checkpoint(const std::string& target, const std::function<void(LogIndex)>& freeze) = 0;
 };
 
-// What goes to and comes from other masters. With one voter nothing does.
-struct RaftMessage;
-class Peers {
- public:
-  virtual ~Peers() = default;
-  // Best effort: dropped when it cannot be sent now. The message is only good during the call.
-  virtual void send(const RaftMessage& message) = 0;
-};
+class Peers;
 
 struct ReplicatedLogOptions {
   std::string folder;  // made by initialise_master_folder()
@@ -106,6 +99,9 @@ struct ReplicatedLogOptions {
   // On the loop, once: the log's disk or the state machine failed; nothing is answered any more. The process must end:
   // after a failed sync nobody knows what is on disk. Without it: a log line and abort().
   std::function<void(const Error& error)> on_fatal;
+  // On the loop, once: this master lagged behind what the others still have of the log, and a checkpoint of theirs
+  // stands in its folder now. It takes no part any more until it is stopped and opened again.
+  std::function<void()> on_reopen;
 };
 
 struct Proposal {
@@ -138,6 +134,17 @@ struct LogStatus {
   LogIndex checkpoint = 0;  // newest durable
   uint64_t log_bytes = 0;   // on disk, with what is kept for reuse
   bool disk_low = false;    // below the reserve
+  bool member = false;      // of the group, as far as this master knows
+  bool removed = false;     // others say that they removed it
+};
+
+enum class GroupRole : uint8_t { kVoter = 0, kStandby = 1, kSpare = 2 };
+struct GroupMember {
+  MasterId master;
+  std::string address;
+  GroupRole role = GroupRole::kVoter;
+  LogIndex match = 0;       // stored there, as far as the leader knows
+  uint64_t silent_ms = 0;   // since it was last heard; 0 for this master itself
 };
 
 class ReplicatedLog {
@@ -158,6 +165,20 @@ class ReplicatedLog {
   // kNotLeader otherwise.
   virtual Task<Result<void>> read_barrier() = 0;
 
+  // The group. Each change is committed when it returns; asking again for what is there already does nothing. kNotLeader,
+  // kUnavailable (leadership lost on the way), kTimeout (it may still happen), kBusy (another change is under way).
+  virtual std::vector<GroupMember> members() const = 0;
+  // First a spare that gets the log (or a checkpoint), then a voter. kExists: another member has the address.
+  virtual Task<Result<void>> add_member(MasterId master, std::string address, TimePoint deadline) = 0;
+  // kInvalid: it is the last voter. This master itself hands its leadership over and answers kNotLeader: ask there.
+  virtual Task<Result<void>> remove_member(MasterId master, TimePoint deadline) = 0;
+  // To a voter, or to whoever is furthest (0). kNotFound: no other voter.
+  virtual Task<Result<void>> transfer_leadership(MasterId to, TimePoint deadline) = 0;
+
+  // What Peers of other masters sent. Anything that does not fit is dropped.
+  virtual void receive(std::string_view message) = 0;
+  virtual Task<Result<std::string>> serve(std::string question) = 0;
+
   virtual bool leading() const = 0;
   virtual Term term() const = 0;
   // Log time now: while leading it moves with the clock; otherwise that of the last entry seen.
@@ -175,5 +196,8 @@ class ReplicatedLog {
 // already. Blocking.
 Result<void> initialise_master_folder(Disk& disk, const std::string& folder, ClusterId cluster, MasterId master,
                                       const std::string& address);
+// A new folder for a master that is to be added to a group: it waits to hear from a leader. Likewise.
+Result<void> initialise_joining_folder(Disk& disk, const std::string& folder, ClusterId cluster, MasterId master,
+                                       const std::string& address);
 
 }  // namespace cairn

@@ -15,6 +15,9 @@ constexpr size_t kCrcBytes = 4;
 std::string identity_path(const std::string& folder) {
   return folder + "/identity";
 }
+std::string replacement_path(const std::string& folder) {
+  return folder + "/replacement";
+}
 std::string origin_path(const std::string& folder) {
   return folder + "/state-origin";
 }
@@ -89,12 +92,42 @@ Result<void> MasterFolder::set_state_boot_id(std::string_view boot_id) {
 }
 
 Result<void> MasterFolder::forget_state() {
-  Result<bool> there = disk_->exists(origin_path(path_));
+  return remove_file(origin_path(path_));
+}
+
+Result<void> MasterFolder::remove_file(const std::string& path) {
+  Result<bool> there = disk_->exists(path);
   if (!there) return there.error();
   if (!*there) return {};
-  Result<void> removed = disk_->remove(origin_path(path_));
+  Result<void> removed = disk_->remove(path);
   if (!removed) return removed;
   return disk_->sync_folder(path_);
+}
+
+Result<std::optional<MasterFolder::Replacement>> MasterFolder::replacement() const {
+  Result<std::string> bytes = read_file(*disk_, replacement_path(path_));
+  if (bytes.failed_with(ErrorCode::kNotFound)) return std::optional<Replacement>();
+  if (!bytes) return bytes.error();
+  ByteReader in(*bytes);
+  Replacement replacement{.index = in.u64(), .term = in.u64()};
+  uint32_t crc = in.u32();
+  Result<void> finished = in.finish(replacement_path(path_));
+  if (!finished) return finished.error();
+  if (crc != crc32c(std::string_view(*bytes).substr(0, bytes->size() - kCrcBytes)))
+    return Error(ErrorCode::kCorrupt, replacement_path(path_) + " is damaged (its checksum does not match)");
+  return std::optional<Replacement>(replacement);
+}
+
+Result<void> MasterFolder::set_replacement(Replacement replacement) {
+  ByteWriter out;
+  out.u64(replacement.index);
+  out.u64(replacement.term);
+  out.u32(crc32c(out.str()));
+  return write_file(*disk_, replacement_path(path_), out.str());
+}
+
+Result<void> MasterFolder::replaced() {
+  return remove_file(replacement_path(path_));
 }
 
 }  // namespace cairn

@@ -36,7 +36,18 @@ class MasterFolder {
   // Before the state folder is taken apart.
   Result<void> forget_state();
 
+  // That the log and the state are to be replaced by the checkpoint of another master, at (index, term), once that
+  // stands among the checkpoints; recovery does it.
+  struct Replacement {
+    uint64_t index = 0;
+    uint64_t term = 0;
+  };
+  Result<std::optional<Replacement>> replacement() const;
+  Result<void> set_replacement(Replacement replacement);
+  Result<void> replaced();
+
  private:
+  Result<void> remove_file(const std::string& path);
   MasterFolder(Disk& disk, std::string path) : disk_(&disk), path_(std::move(path)) {}
   Disk* disk_;
   std::string path_;

@@ -12,7 +12,9 @@ _Static_assert(CAIRN_RAFT_COMMAND == RAFT_COMMAND && CAIRN_RAFT_BARRIER == RAFT_
 _Static_assert(CAIRN_RAFT_FOLLOWER == RAFT_FOLLOWER && CAIRN_RAFT_LEADER == RAFT_LEADER, "states");
 _Static_assert(CAIRN_RAFT_STANDBY == RAFT_STANDBY && CAIRN_RAFT_VOTER == RAFT_VOTER && CAIRN_RAFT_SPARE == RAFT_SPARE,
                "roles");
-_Static_assert((int)CAIRN_RAFT_NOT_LEADER == RAFT_NOTLEADER && (int)CAIRN_RAFT_NO_SPACE == RAFT_NOSPACE, "errors");
+_Static_assert((int)CAIRN_RAFT_NOT_LEADER == RAFT_NOTLEADER && (int)CAIRN_RAFT_NO_SPACE == RAFT_NOSPACE &&
+                   (int)CAIRN_RAFT_BAD_ID == RAFT_BADID && (int)CAIRN_RAFT_CANNOT_CHANGE == RAFT_CANTCHANGE,
+               "errors");
 
 struct CairnRaft {
   struct raft core;
@@ -20,6 +22,7 @@ struct CairnRaft {
   // The last update's, in our form.
   CairnRaftEntry* entries;
   CairnRaftMessage* messages;
+  void* received;  // the batch of the entries that are being received: freed by receive_entries()
   void* barrier;  // content of the entry that a new leader of several voters adds by itself: allocated by the core,
                   // ours to free
 };
@@ -62,8 +65,8 @@ void cairn_raft_free(CairnRaft* raft) {
 static void convert_message(const struct raft_message* in, CairnRaftMessage* out) {
   memset(out, 0, sizeof *out);
   out->type = (int)in->type;
-  out->to = in->server_id;
-  out->to_address = in->server_address;
+  out->peer = in->server_id;
+  out->peer_address = in->server_address;
   switch (in->type) {
     case RAFT_APPEND_ENTRIES:
       out->term = in->append_entries.term;
@@ -130,7 +133,7 @@ static int step(CairnRaft* raft, uint64_t now_ms, struct raft_event* event, Cair
       raft->entries[i].type = (int)entry->type;
       raft->entries[i].data = entry->buf.base;
       raft->entries[i].size = entry->buf.len;
-      if (entry->type == RAFT_BARRIER) raft->barrier = entry->batch;
+      if (entry->type == RAFT_BARRIER && entry->batch != raft->received) raft->barrier = entry->batch;
     }
     update->entries_index = core_update.entries.index;
     update->entries = raft->entries;
@@ -146,6 +149,14 @@ static int step(CairnRaft* raft, uint64_t now_ms, struct raft_event* event, Cair
     update->n_messages = n;
   }
   return 0;
+}
+
+static int receive(CairnRaft* raft, uint64_t now_ms, struct raft_message* message, CairnRaftUpdate* update) {
+  struct raft_event event;
+  memset(&event, 0, sizeof event);
+  event.type = RAFT_RECEIVE;
+  event.receive.message = message;
+  return step(raft, now_ms, &event, update);
 }
 
 static struct raft_buffer buffer_of(const void* data, size_t size) {
@@ -193,7 +204,26 @@ int cairn_raft_start(CairnRaft* raft, uint64_t now_ms, uint64_t term, uint64_t v
   return status;
 }
 
+static struct raft_server* find_server(struct raft_configuration* configuration, uint64_t id) {
+  for (unsigned i = 0; i < configuration->n; i++) {
+    if (configuration->servers[i].id == id) return &configuration->servers[i];
+  }
+  return NULL;
+}
+
+// A follower that is no voter keeps its leader for ever and would never vote again (consensus.md, M4).
+static void forget_silent_leader(struct raft* core, uint64_t now_ms) {
+  if (core->state != RAFT_FOLLOWER || core->follower_state.current_leader.id == 0) return;
+  if (now_ms < raft_timeout(core)) return;
+  const struct raft_server* self = find_server(&core->configuration, core->id);
+  if (self != NULL && self->role == RAFT_VOTER) return;  // becomes a candidate, which forgets it
+  core->follower_state.current_leader.id = 0;
+  raft_free(core->follower_state.current_leader.address);
+  core->follower_state.current_leader.address = NULL;
+}
+
 int cairn_raft_timeout(CairnRaft* raft, uint64_t now_ms, CairnRaftUpdate* update) {
+  forget_silent_leader(&raft->core, now_ms);
   struct raft_event event;
   memset(&event, 0, sizeof event);
   event.type = RAFT_TIMEOUT;
@@ -221,6 +251,131 @@ int cairn_raft_persisted(CairnRaft* raft, uint64_t now_ms, uint64_t index, Cairn
   memset(&event, 0, sizeof event);
   event.type = RAFT_PERSISTED_ENTRIES;
   event.persisted_entries.index = index;
+  return step(raft, now_ms, &event, update);
+}
+
+// The core frees the batch of an AppendEntries unless it wants the entries stored: it is given an empty one, the bytes
+// are ours.
+static int receive_entries(CairnRaft* raft, uint64_t now_ms, struct raft_message* message,
+                           const CairnRaftEntry* entries, unsigned n, CairnRaftUpdate* update) {
+  struct raft_entry* core_entries = n > 0 ? calloc(n, sizeof *core_entries) : NULL;
+  void* batch = n > 0 ? raft_malloc(1) : NULL;
+  if (n > 0 && (core_entries == NULL || batch == NULL)) {
+    free(core_entries);
+    raft_free(batch);
+    return RAFT_NOMEM;
+  }
+  for (unsigned i = 0; i < n; i++) {
+    core_entries[i].term = entries[i].term;
+    core_entries[i].type = (enum raft_entry_type)entries[i].type;
+    core_entries[i].buf = buffer_of(entries[i].data, entries[i].size);
+    core_entries[i].batch = batch;
+  }
+  message->append_entries.entries = core_entries;
+  message->append_entries.n_entries = n;
+  raft->received = batch;
+  int status = receive(raft, now_ms, message, update);
+  raft->received = NULL;
+  if (status == 0 && update->n_entries > 0) raft_free(batch);
+  free(core_entries);
+  return status;
+}
+
+// A node that is no voter in its own, stale configuration votes all the same: the candidate's configuration decides
+// whose votes count (Raft dissertation 4.2.2; consensus.md, M3). A pre-vote with a term that is too low is answered
+// with the real one, else a candidate with the longest log and a stale term would never learn it (M5).
+static int receive_vote_request(CairnRaft* raft, uint64_t now_ms, struct raft_message* message,
+                                CairnRaftUpdate* update) {
+  struct raft* core = &raft->core;
+  int role = RAFT_VOTER;
+  struct raft_server* self = find_server(&core->configuration, core->id);
+  if (self != NULL) {
+    role = self->role;
+    self->role = RAFT_VOTER;
+  }
+  int status = receive(raft, now_ms, message, update);
+  self = find_server(&core->configuration, core->id);
+  if (self != NULL) self->role = role;
+  bool stale = message->request_vote.pre_vote && message->request_vote.term < core->current_term;
+  if (status != 0 || !stale) return status;
+  for (unsigned i = 0; i < update->n_messages; i++) {
+    CairnRaftMessage* answer = &raft->messages[i];
+    if (answer->type == CAIRN_RAFT_MESSAGE_REQUEST_VOTE_RESULT && !answer->vote_granted)
+      answer->term = core->current_term;
+  }
+  return 0;
+}
+
+int cairn_raft_receive(CairnRaft* raft, uint64_t now_ms, const CairnRaftMessage* in, const CairnRaftEntry* entries,
+                       CairnRaftUpdate* update) {
+  struct raft_message message;
+  memset(&message, 0, sizeof message);
+  message.type = (enum raft_message_type)in->type;
+  message.server_id = in->peer;
+  message.server_address = in->peer_address;
+  switch (in->type) {
+    case CAIRN_RAFT_MESSAGE_APPEND_ENTRIES:
+      message.append_entries.version = 0;
+      message.append_entries.term = in->term;
+      message.append_entries.prev_log_index = in->index;
+      message.append_entries.prev_log_term = in->log_term;
+      message.append_entries.leader_commit = in->commit;
+      return receive_entries(raft, now_ms, &message, entries, in->n_entries, update);
+    case CAIRN_RAFT_MESSAGE_APPEND_ENTRIES_RESULT:
+      message.append_entries_result.version = 2;
+      message.append_entries_result.term = in->term;
+      message.append_entries_result.rejected = in->rejected;
+      message.append_entries_result.last_log_index = in->index;
+      message.append_entries_result.features = in->features;
+      message.append_entries_result.capacity = in->capacity_kib;
+      return receive(raft, now_ms, &message, update);
+    case CAIRN_RAFT_MESSAGE_REQUEST_VOTE:
+      message.request_vote.version = 2;
+      message.request_vote.term = in->term;
+      message.request_vote.candidate_id = in->peer;
+      message.request_vote.last_log_index = in->index;
+      message.request_vote.last_log_term = in->log_term;
+      message.request_vote.disrupt_leader = in->disrupt_leader;
+      message.request_vote.pre_vote = in->pre_vote;
+      return receive_vote_request(raft, now_ms, &message, update);
+    case CAIRN_RAFT_MESSAGE_REQUEST_VOTE_RESULT:
+      message.request_vote_result.version = 2;  // from 2 on it tells a pre-vote
+      message.request_vote_result.term = in->term;
+      message.request_vote_result.vote_granted = in->vote_granted;
+      message.request_vote_result.pre_vote = in->pre_vote;
+      message.request_vote_result.features = in->features;
+      message.request_vote_result.capacity = in->capacity_kib;
+      return receive(raft, now_ms, &message, update);
+    case CAIRN_RAFT_MESSAGE_TIMEOUT_NOW:
+      message.timeout_now.version = 0;
+      message.timeout_now.term = in->term;
+      message.timeout_now.last_log_index = in->index;
+      message.timeout_now.last_log_term = in->log_term;
+      return receive(raft, now_ms, &message, update);
+    default:
+      return RAFT_INVALID;
+  }
+}
+
+int cairn_raft_catch_up(CairnRaft* raft, uint64_t now_ms, uint64_t id, CairnRaftUpdate* update) {
+  struct raft* core = &raft->core;
+  // What the core only asserts.
+  if (core->state != RAFT_LEADER) return RAFT_NOTLEADER;
+  const struct raft_server* server = find_server(&core->configuration, id);
+  if (server == NULL || server->id == core->id || server->role == RAFT_VOTER) return RAFT_BADID;
+  if (core->leader_state.promotee_id != 0) return RAFT_CANTCHANGE;
+  struct raft_event event;
+  memset(&event, 0, sizeof event);
+  event.type = RAFT_CATCH_UP;
+  event.catch_up.server_id = id;
+  return step(raft, now_ms, &event, update);
+}
+
+int cairn_raft_transfer(CairnRaft* raft, uint64_t now_ms, uint64_t id, CairnRaftUpdate* update) {
+  struct raft_event event;
+  memset(&event, 0, sizeof event);
+  event.type = RAFT_TRANSFER;
+  event.transfer.server_id = id;
   return step(raft, now_ms, &event, update);
 }
 
@@ -268,6 +423,10 @@ uint64_t cairn_raft_last_index(const CairnRaft* raft) {
   return raft_last_index((struct raft*)&raft->core);  // reads only
 }
 
+uint64_t cairn_raft_first_index(const CairnRaft* raft) {
+  return raft->core.trail.offset + 1;
+}
+
 uint64_t cairn_raft_next_timeout_ms(const CairnRaft* raft) {
   return raft_timeout(&raft->core);
 }
@@ -295,6 +454,41 @@ bool cairn_raft_is_sole_voter(const CairnRaft* raft, uint64_t id) {
   bool is_voter;
   count_voters(&raft->core.configuration, id, &n_voters, &is_voter);
   return n_voters == 1 && is_voter;
+}
+
+unsigned cairn_raft_member_count(const CairnRaft* raft) {
+  return raft->core.configuration.n;
+}
+
+CairnRaftMember cairn_raft_member(const CairnRaft* raft, unsigned i) {
+  const struct raft_server* server = &raft->core.configuration.servers[i];
+  CairnRaftMember member = {server->id, server->address, server->role};
+  return member;
+}
+
+bool cairn_raft_is_changing(const CairnRaft* raft) {
+  return raft->core.configuration_uncommitted_index != 0 ||
+         (raft->core.state == RAFT_LEADER && raft->core.leader_state.promotee_id != 0);
+}
+
+uint64_t cairn_raft_match_index(const CairnRaft* raft, unsigned i) {
+  raft_index index = 0;
+  if (raft_match_index(&raft->core, raft->core.configuration.servers[i].id, &index) != 0) return 0;
+  return index;
+}
+
+uint64_t cairn_raft_follower_match(const CairnRaft* raft) {
+  return raft->core.state == RAFT_FOLLOWER ? raft->core.follower_state.match : 0;
+}
+
+int cairn_raft_catch_up_status(const CairnRaft* raft, uint64_t id) {
+  int status = RAFT_CATCH_UP_NONE;
+  if (raft_catch_up(&raft->core, id, &status) != 0) return CAIRN_RAFT_CATCH_UP_NONE;
+  return status;
+}
+
+uint64_t cairn_raft_transferee(const CairnRaft* raft) {
+  return raft_transferee(&raft->core);
 }
 
 const char* cairn_raft_error(CairnRaft* raft, int code) {

@@ -15,6 +15,7 @@ constexpr uint64_t kLogRoomMinBytes = 2 * kMaxEntryBytes;
 constexpr uint16_t kRoomThresholdKib = kLogRoomMinBytes / kKiB;
 // Records that must go in even then: a term, and entries of the log's own, which are smaller.
 constexpr uint64_t kOwnRecordBytes = 4 * kKiB;
+constexpr Duration kGoodbye = 1s;  // to hand leadership over, and for what is on its way, when this master stops
 }  // namespace
 
 // ---------------------------------------------------------------- starting and stopping
@@ -90,7 +91,7 @@ Result<void> RaftLog::start(RecoveredMaster recovered) {
 
 Task<Result<void>> RaftLog::wait_until_leading() {
   // With other voters somebody else may lead: the caller need not wait for that.
-  while (!failed_ && cairn_raft_is_sole_voter(core_, folder_->identity().master.value) &&
+  while (!failed_ && is_sole_voter() &&
          (own_term_index_ == 0 || applied_ < own_term_index_)) {
     co_await changed_.wait();
   }
@@ -99,10 +100,23 @@ Task<Result<void>> RaftLog::wait_until_leading() {
 }
 
 Task<void> RaftLog::stop() {
+  // Somebody else goes on at once instead of after an election timeout.
+  if (leading_ && !failed_ && !is_sole_voter()) {
+    [[maybe_unused]] Result<void> handed = co_await transfer_leadership(MasterId(), clock_.now() + kGoodbye);
+  }
   stopping_ = true;
   flush();
-  while (!failed_ && (!in_flight_.empty() || applied_ < handed_over_))
-    co_await changed_.wait();
+  // Among several what is on its way may never be committed: its outcome is unknown then.
+  TimePoint patience = is_sole_voter() ? kNever : clock_.now() + kGoodbye;
+  auto busy = [this] { return (leading_ && !in_flight_.empty()) || applied_ < handed_over_; };
+  while (!failed_ && !retired_ && busy()) {
+    Result<void> more = co_await changed_.wait_until(clock_, applied_ < handed_over_ ? kNever : patience);
+    if (!more) break;
+  }
+  for (Batch& batch : in_flight_) {
+    answer_all(std::exchange(batch.waiters, {}), Error(ErrorCode::kUnavailable, "this master stops"));
+  }
+  end_reads(ErrorCode::kCancelled);
   co_await tasks_.stop();
   if (timer_ != 0) clock_.cancel(std::exchange(timer_, 0));
   {
@@ -203,6 +217,12 @@ void RaftLog::submit(std::shared_ptr<RaftEntry> entry, std::vector<Waiter> waite
   uint64_t command_bytes = own ? 0 : size - kLogEntryHeaderBytes;
   uint64_t room_kib = std::min<uint64_t>(room_bytes() / kKiB, UINT16_MAX);
   if (own) room_kib = room_bytes() >= kOwnRecordBytes ? kRoomThresholdKib : 0;
+  // The core asks whether a majority has room; without any here this master could not go on.
+  if (room_kib < kRoomThresholdKib) {
+    queued_bytes_ -= command_bytes;
+    answer_all(std::move(waiters), refusal(CAIRN_RAFT_NO_SPACE));
+    return;
+  }
   cairn_raft_set_capacity(core_, static_cast<uint16_t>(room_kib));
   last_submit_ = clock_.now();
   submitting_ = entry;
@@ -210,7 +230,7 @@ void RaftLog::submit(std::shared_ptr<RaftEntry> entry, std::vector<Waiter> waite
   CairnRaftEntry core_entry{.term = entry->term, .type = entry->type, .data = entry->payload.data(), .size = size};
   CairnRaftUpdate update;
   int status = cairn_raft_submit(core_, now_ms(), &core_entry, &update);
-  if (status == CAIRN_RAFT_NO_SPACE || status == CAIRN_RAFT_NOT_LEADER) {
+  if (status == CAIRN_RAFT_NO_SPACE || status == CAIRN_RAFT_NOT_LEADER || status == CAIRN_RAFT_CANNOT_CHANGE) {
     submitting_.reset();
     queued_bytes_ -= command_bytes;
     answer_all(std::move(waiters), refusal(status));
@@ -226,13 +246,14 @@ void RaftLog::submit(std::shared_ptr<RaftEntry> entry, std::vector<Waiter> waite
 
 Error RaftLog::refusal(int status) const {
   if (status == CAIRN_RAFT_NOT_LEADER) return not_leader();
+  if (status == CAIRN_RAFT_CANNOT_CHANGE) return Error(ErrorCode::kBusy, "another change of the group is under way");
   return Error(ErrorCode::kNoSpace, "no room in the log of a majority of masters");
 }
 
 Error RaftLog::not_leader() const {
   const char* address = "";
   uint64_t id = cairn_raft_leader(core_, &address);
-  if (id == 0 || id == folder_->identity().master.value) return ErrorCode::kNotLeader;
+  if (id == 0 || id == self().value) return ErrorCode::kNotLeader;
   return Error(ErrorCode::kNotLeader,
                to_string(MasterId(id)) + " " + address + " " + std::to_string(cairn_raft_term(core_)));
 }
@@ -242,25 +263,13 @@ void RaftLog::answer_all(std::vector<Waiter> waiters, const Error& error) {
     waiter.set(error);
 }
 
-// ---------------------------------------------------------------- reads and status
-
-Task<Result<void>> RaftLog::read_barrier() {
-  if (stopping_ || failed_) co_return ErrorCode::kCancelled;
-  if (!leading_) co_return not_leader();
-  // With one voter nobody else can have led since: having applied everything up to this leadership's first entry is
-  // enough, because what was acknowledged after it has been applied too.
-  if (own_term_index_ != 0 && applied_ >= own_term_index_) co_return Result<void>();
-  barriers_.push_back({own_term_index_, Promise<void>(executor_)});
-  Future<void> future = barriers_.back().promise.future();
-  Result<void> result = co_await std::move(future);
-  co_return result;
-}
+// ---------------------------------------------------------------- status
 
 LogStatus RaftLog::status() const {
   LogStatus status;
   status.leading = leading_;
   status.term = term();
-  status.master = folder_->identity().master;
+  status.master = self();
   const char* address = "";
   status.leader = MasterId(cairn_raft_leader(core_, &address));
   status.leader_address = address;
@@ -271,6 +280,8 @@ LogStatus RaftLog::status() const {
   status.checkpoint = snapshot_index_;
   status.log_bytes = store_->disk_bytes();
   status.disk_low = disk_low_;
+  status.member = is_member(self());
+  status.removed = removed_ && !status.member;
   return status;
 }
 

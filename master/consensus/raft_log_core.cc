@@ -9,6 +9,10 @@
 
 namespace cairn {
 
+namespace {
+constexpr uint64_t kRememberedBytes = 16 * kMiB;  // of entries, in memory, for masters that are only a little behind
+}
+
 uint64_t RaftLog::now_ms() const {
   return static_cast<uint64_t>(clock_.now().time_since_epoch() / 1ms);
 }
@@ -27,7 +31,8 @@ void RaftLog::after_step(int status, const CairnRaftUpdate& update) {
   }
   bool state_changed = update.state_changed;
   bool commit_changed = update.commit_changed;
-  if (update.term_or_vote_changed) writer_->write_term(cairn_raft_term(core_), cairn_raft_voted_for(core_));
+  if (update.term_or_vote_changed)
+    term_number_ = writer_->write_term(cairn_raft_term(core_), cairn_raft_voted_for(core_));
   take_messages(update);
   take_entries(update);
   // From here on the core may be stepped again; `update` is no longer good.
@@ -36,41 +41,72 @@ void RaftLog::after_step(int status, const CairnRaftUpdate& update) {
   arm_timer();
 }
 
+// Entry i of the update: what this process is submitting or receiving, or the core's own (the first of a leadership
+// among several voters).
+std::shared_ptr<RaftEntry> RaftLog::entry_of(const CairnRaftUpdate& update, unsigned i) {
+  const CairnRaftEntry& core_entry = update.entries[i];
+  if (!receiving_.empty()) return receiving_[update.entries_index + i - receiving_from_];
+  if (submitting_ != nullptr && core_entry.data == submitting_->payload.data()) return submitting_;
+  auto entry = std::make_shared<RaftEntry>();
+  entry->type = static_cast<uint8_t>(core_entry.type);
+  entry->payload.assign(static_cast<const char*>(core_entry.data), core_entry.size);
+  return entry;
+}
+
 void RaftLog::take_entries(const CairnRaftUpdate& update) {
+  if (update.n_entries == 0) return;
+  truncate_from(update.entries_index);
   for (unsigned i = 0; i < update.n_entries; ++i) {
-    const CairnRaftEntry& core_entry = update.entries[i];
-    std::shared_ptr<RaftEntry> entry;
-    if (submitting_ != nullptr && core_entry.data == submitting_->payload.data()) {
-      entry = submitting_;
-    } else {
-      // The core's own: a new leader's first entry among several voters.
-      entry = std::make_shared<RaftEntry>();
-      entry->type = static_cast<uint8_t>(core_entry.type);
-      entry->payload.assign(static_cast<const char*>(core_entry.data), core_entry.size);
-    }
+    std::shared_ptr<RaftEntry> entry = entry_of(update, i);
     entry->index = update.entries_index + i;
-    entry->term = core_entry.term;
+    entry->term = update.entries[i].term;
     if (entry->type == CAIRN_RAFT_CHANGE) changes_.push_back({entry->index, entry->term, entry->type, entry->payload});
+    if (entry->type == CAIRN_RAFT_COMMAND && !receiving_.empty()) {
+      // Who leads next goes on from here.
+      Result<LogEntryFields> fields = decode_log_entry_fields(entry->payload);
+      if (fields) last_log_time_ms_ = std::max(last_log_time_ms_, fields->log_time_ms);
+    }
     CHECK(in_flight_.empty() || in_flight_.back().entry->index + 1 == entry->index);
     in_flight_.push_back({.entry = entry});
+    unapplied_bytes_ += entry->payload.size();
+    remember(entry);
     unwritten_bytes_ += record_size(entry->payload.size());
     uint64_t number = writer_->write(entry);
     writing_.push_back({number, entry->index, record_size(entry->payload.size())});
   }
 }
 
-void RaftLog::take_messages(const CairnRaftUpdate& update) {
-  if (peers_ == nullptr) return;
-  for (unsigned i = 0; i < update.n_messages; ++i) {
-    messages_.push_back({writer_->last_number(), RaftMessage{update.messages[i], update.messages[i].to_address}});
+// Another leader's entries take the place of those from `index` on; none of them was committed.
+void RaftLog::truncate_from(LogIndex index) {
+  while (!in_flight_.empty() && in_flight_.back().entry->index >= index) {
+    Batch& last = in_flight_.back();
+    CHECK(!last.handed_over);
+    unapplied_bytes_ -= last.entry->payload.size();
+    answer_all(std::move(last.waiters), Error(ErrorCode::kUnavailable, "leadership was lost: the outcome is unknown"));
+    in_flight_.pop_back();
   }
-  send_waiting_messages();
+  while (!changes_.empty() && changes_.back().index >= index)
+    changes_.pop_back();
+  while (!remembered_.empty() && remembered_.back()->index >= index) {
+    remembered_bytes_ -= remembered_.back()->payload.size();
+    remembered_.pop_back();
+  }
+  for (Writing& write : writing_) {
+    if (write.index >= index) write.index = 0;
+  }
+  durable_ = std::min(durable_, index - 1);
 }
 
-void RaftLog::send_waiting_messages() {
-  while (!messages_.empty() && messages_.front().number <= writer_->durable_number()) {
-    peers_->send(messages_.front().message);
-    messages_.pop_front();
+void RaftLog::remember(const RaftEntryPtr& entry) {
+  if (!remembered_.empty() && remembered_.back()->index + 1 != entry->index) {
+    remembered_.clear();
+    remembered_bytes_ = 0;
+  }
+  remembered_.push_back(entry);
+  remembered_bytes_ += entry->payload.size();
+  while (remembered_bytes_ > kRememberedBytes && remembered_.size() > 1) {
+    remembered_bytes_ -= remembered_.front()->payload.size();
+    remembered_.pop_front();
   }
 }
 
@@ -103,6 +139,7 @@ void RaftLog::follow_state() {
   queued_bytes_ = 0;
   for (BarrierWaiter& waiter : std::exchange(barriers_, {}))
     waiter.promise.set(not_leader());
+  end_reads(not_leader());
   changed_.notify_all();
 }
 
@@ -117,6 +154,7 @@ void RaftLog::follow_commit() {
     after_step(status, update);
   }
   hand_over();
+  changed_.notify_all();
 }
 
 // Gives apply what is committed: from memory where it was appended by this process, else from the log.
@@ -141,10 +179,10 @@ void RaftLog::hand_over() {
 }
 
 void RaftLog::on_durable(uint64_t number) {
-  if (failed_) return;
+  if (failed_ || retired_) return;
   LogIndex index = 0;
   while (!writing_.empty() && writing_.front().number <= number) {
-    index = writing_.front().index;
+    if (writing_.front().index != 0) index = writing_.front().index;
     unwritten_bytes_ -= writing_.front().bytes;
     writing_.pop_front();
   }
@@ -167,6 +205,7 @@ void RaftLog::on_applied(std::vector<AppliedEntry> applied) {
     if (in_flight_.empty() || in_flight_.front().entry->index != entry.index) continue;  // read back from the log
     Batch batch = std::move(in_flight_.front());
     in_flight_.pop_front();
+    unapplied_bytes_ -= batch.entry->payload.size();
     if (batch.waiters.empty()) continue;
     queued_bytes_ -= batch.entry->payload.size() - kLogEntryHeaderBytes;
     CHECK(batch.waiters.size() == entry.replies.size());
@@ -184,8 +223,10 @@ void RaftLog::on_applied(std::vector<AppliedEntry> applied) {
 }
 
 void RaftLog::arm_timer() {
-  if (failed_) return;
-  uint64_t next_ms = cairn_raft_next_timeout_ms(core_);
+  if (failed_ || retired_) return;
+  // A spare that was being promoted and no longer is keeps the core's next timeout in the past.
+  uint64_t pause_ms = std::max<uint64_t>(1, static_cast<uint64_t>(options_.heartbeat / 1ms) / 2);
+  uint64_t next_ms = std::max(cairn_raft_next_timeout_ms(core_), last_timeout_ms_ + pause_ms);
   if (timer_ != 0) {
     // A timer that fires early looks again; most steps only move the time further away.
     if (next_ms >= timer_ms_) return;
@@ -197,8 +238,9 @@ void RaftLog::arm_timer() {
 
 void RaftLog::on_timer() {
   timer_ = 0;
-  if (failed_) return;
+  if (failed_ || retired_) return;
   if (now_ms() >= cairn_raft_next_timeout_ms(core_)) {
+    last_timeout_ms_ = now_ms();
     CairnRaftUpdate update;
     int status = cairn_raft_timeout(core_, now_ms(), &update);
     after_step(status, update);

@@ -8,6 +8,12 @@ namespace cairn {
 
 namespace {
 constexpr Duration kHousekeepingInterval = 1s;
+constexpr Duration kStepAsideInterval = std::chrono::seconds(30);
+}  // namespace
+
+Task<void> RaftLog::step_aside() {
+  Result<void> handed = co_await transfer_leadership(MasterId(), clock_.now() + kHousekeepingInterval);
+  if (!handed) log_warning("master.still_leading", "error={}", quoted(handed.error().message()));
 }
 
 Task<void> RaftLog::tick() {
@@ -51,6 +57,12 @@ Task<void> RaftLog::keep_house() {
     bool low = !space || space->free_bytes < options_.reserve_bytes;
     if (low != disk_low_) log_warning("master.disk_low", "low={} free_bytes={}", low, space ? space->free_bytes : 0);
     disk_low_ = low;
+    if (low && leading_ && !is_sole_voter() && clock_.now() >= next_step_aside_) {
+      // Somebody with room goes on.
+      next_step_aside_ = clock_.now() + kStepAsideInterval;
+      log_warning("master.stepping_aside", "free_bytes={}", space ? space->free_bytes : 0);
+      tasks_.spawn(step_aside());
+    }
     // Two, because it was looked at up to an interval ago.
     disk_has_room_ = space && space->free_bytes >= options_.reserve_bytes + 2 * options_.segment_size_bytes;
     if (checkpoint_due() && checkpoint_mutex_.free() > 0) tasks_.spawn(checkpoint_when_due());
@@ -75,20 +87,22 @@ Task<void> RaftLog::checkpoint_when_due() {
 
 Task<Result<LogIndex>> RaftLog::checkpoint() {
   Semaphore::Permit permit = co_await checkpoint_mutex_.lock();
-  if (failed_) co_return ErrorCode::kCancelled;
+  if (failed_ || retired_) co_return ErrorCode::kCancelled;
   TimePoint started = clock_.now();
   uint64_t bytes = store_->appended_bytes();
   std::optional<TimePoint> first_change = std::exchange(first_change_, std::nullopt);
+  // Who fetches it will need the log behind it, too.
+  uint64_t pinned = started < pinned_until_ ? pinned_checkpoint_ : 0;
   Result<Checkpoint> made =
       co_await checkpoint_pool_->run([&machine = machine_, &snapshots = *snapshots_, &applier = *applier_,
-                                      boot_id = world_.boot_id()]() -> Result<Checkpoint> {
+                                      boot_id = world_.boot_id(), pinned]() -> Result<Checkpoint> {
         Result<Checkpoint> checkpoint = snapshots.make(
-            [&machine](const std::string& target, const std::function<void()>& freeze) {
+            [&machine](const std::string& target, const std::function<void(uint64_t)>& freeze) {
               return machine.checkpoint(target, freeze);
             },
-            [&applier] { return applier.position(); }, boot_id);
+            [&applier](uint64_t state) { return applier.position_at(state); }, boot_id);
         if (!checkpoint) return checkpoint;
-        Result<void> removed = snapshots.remove_old();
+        Result<void> removed = snapshots.remove_old(pinned);
         if (!removed) return removed.error();
         return checkpoint;
       });
@@ -101,6 +115,7 @@ Task<Result<LogIndex>> RaftLog::checkpoint() {
   const CheckpointMeta& meta = made->meta;
   LogIndex upto = std::min(snapshots_->log_not_needed_upto(),
                            store_->trailing_index(meta.index, options_.trailing_entries, options_.trailing_bytes));
+  if (pinned != 0) upto = std::min(upto, pinned);
   if (meta.index > snapshot_index_) {
     snapshot_index_ = meta.index;
     CairnRaftSnapshot snapshot{.index = meta.index,

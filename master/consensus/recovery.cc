@@ -40,6 +40,7 @@ class Recovery {
 
  private:
   Result<void> open_stores();
+  Result<void> take_replacement();
   Result<void> collect_changes();
   Result<void> raise_term_of_sole_voter();
   Result<void> open_state();
@@ -75,6 +76,8 @@ Result<void> Recovery::open_stores() {
     return Error(ErrorCode::kCorrupt,
                  out_.folder.log_folder() + " is empty, and this master is not new. " + std::string(kWaysOut));
   }
+  Result<void> replaced = take_replacement();
+  if (!replaced) return replaced;
   std::optional<Checkpoint> newest = out_.checkpoints->newest();
   if (newest && newest->meta.index > last_index()) {
     return Error(ErrorCode::kCorrupt, out_.folder.log_folder() + " ends at entry " + std::to_string(last_index()) +
@@ -85,6 +88,27 @@ Result<void> Recovery::open_stores() {
   Result<void> prepared = out_.log->prepare_spare();
   if (!prepared && prepared.code() != ErrorCode::kNoSpace) return prepared;
   return {};
+}
+
+// A checkpoint of another master takes the place of log and state. Each step may be done again after a crash.
+Result<void> Recovery::take_replacement() {
+  Result<std::optional<MasterFolder::Replacement>> wanted = out_.folder.replacement();
+  if (!wanted) return wanted.error();
+  if (!wanted->has_value()) return {};
+  for (const Checkpoint& checkpoint : out_.checkpoints->all()) {
+    if (checkpoint.meta.index != (*wanted)->index || checkpoint.meta.term != (*wanted)->term) continue;
+    Result<void> forgotten = out_.folder.forget_state();
+    if (!forgotten) return forgotten;
+    Record reset{.type = RecordType::kReset, .index = checkpoint.meta.index, .term = checkpoint.meta.term};
+    Result<void> written = out_.log->append(std::span(&reset, 1));
+    if (!written) return written;
+    out_.entries.first_index = checkpoint.meta.index + 1;
+    out_.entries.entries.clear();
+    log_info("master.log_replaced", "index={} term={}", checkpoint.meta.index, checkpoint.meta.term);
+    break;
+  }
+  // Not there: the process ended before the checkpoint was whole.
+  return out_.folder.replaced();
 }
 
 Result<void> Recovery::collect_changes() {
@@ -107,6 +131,8 @@ Result<void> Recovery::raise_term_of_sole_voter() {
   if (!out_.changes.empty() && (!newest || out_.changes.back().index > newest->meta.configuration_index)) {
     configuration = out_.changes.back().payload;
   }
+  // A master that is to be added has heard of no group yet.
+  if (configuration.empty() && !newest && out_.entries.first_index == 1 && out_.entries.entries.empty()) return {};
   if (configuration.empty())
     return Error(ErrorCode::kCorrupt, "neither the log nor a checkpoint says who belongs to the group");
   unsigned n_voters = 0;
@@ -261,8 +287,8 @@ Result<RecoveredMaster> recover_master(Disk& disk, const ReplicatedLogOptions& o
   return recovered;
 }
 
-Result<void> initialise_master_folder(Disk& disk, const std::string& folder, ClusterId cluster, MasterId master,
-                                      const std::string& address) {
+static Result<void> initialise_folder(Disk& disk, const std::string& folder, ClusterId cluster, MasterId master,
+                                      const std::string& address, bool first) {
   CHECK(cluster && master);
   Result<void> made = make_durable_folder(disk, folder);
   if (!made) return made;
@@ -291,12 +317,22 @@ Result<void> initialise_master_folder(Disk& disk, const std::string& folder, Clu
   }
   std::string configuration(static_cast<const char*>(encoded), encoded_size);
   std::free(encoded);
-  const Record first[] = {
+  const Record records[] = {
       {.type = RecordType::kTermAndVote, .index = 0, .term = 1},
       {.type = RecordType::kEntry, .entry_type = CAIRN_RAFT_CHANGE, .index = 1, .term = 1, .payload = configuration}};
-  Result<void> written = (*log)->append(first);
+  Result<void> written = (*log)->append(std::span(records, first ? 2 : 1));
   if (!written) return written;
   return write_master_identity(disk, folder, MasterIdentity{.cluster = cluster, .master = master, .address = address});
+}
+
+Result<void> initialise_master_folder(Disk& disk, const std::string& folder, ClusterId cluster, MasterId master,
+                                      const std::string& address) {
+  return initialise_folder(disk, folder, cluster, master, address, true);
+}
+
+Result<void> initialise_joining_folder(Disk& disk, const std::string& folder, ClusterId cluster, MasterId master,
+                                       const std::string& address) {
+  return initialise_folder(disk, folder, cluster, master, address, false);
 }
 
 }  // namespace cairn

@@ -41,7 +41,7 @@ Result<void> make_checkpoint(Disk& disk, const RestoredFolder& restored, std::st
                             .log_time_ms = restored.log_time_ms,
                             .configuration = *configuration,
                             .configuration_index = restored.index};
-  Result<Checkpoint> made = (*store)->make(state, [&meta] { return meta; }, boot_id);
+  Result<Checkpoint> made = (*store)->make(state, [&meta](uint64_t) { return meta; }, boot_id);
   if (!made) return made.error();
   return {};
 }

@@ -21,6 +21,8 @@ constexpr size_t kCrcBytes = 4;
 constexpr size_t kKept = 2;
 constexpr uint64_t kCopyPieceBytes = kMiB;
 constexpr std::string_view kUnfinished = "making";
+constexpr std::string_view kIncoming = "incoming";
+constexpr uint32_t kMaxPartBytes = kMiB;
 constexpr std::string_view kRemovedPrefix = "removing-";
 
 std::string name_of(const CheckpointMeta& meta) {
@@ -61,6 +63,7 @@ Result<std::unique_ptr<SnapshotStore>> SnapshotStore::open(Disk& disk, std::stri
   Result<std::vector<std::string>> names = disk.list(store->folder_);
   if (!names) return names.error();
   for (const std::string& name : *names) {
+    if (name == kIncoming) continue;  // may be gone on with
     if (name == kUnfinished || name.starts_with(kRemovedPrefix)) {
       Result<void> removed = disk.remove_tree(store->folder_ + "/" + name);
       if (!removed) return removed.error();
@@ -82,7 +85,13 @@ Result<Checkpoint> SnapshotStore::read_manifest(const std::string& name) const {
   const std::string path = folder_ + "/" + name + "/manifest";
   Result<std::string> bytes = read_file(disk_, path);
   if (!bytes) return bytes.error();
-  ByteReader in(*bytes);
+  Result<Checkpoint> checkpoint = decode_manifest(*bytes, path);
+  if (checkpoint) checkpoint->folder = folder_ + "/" + name;
+  return checkpoint;
+}
+
+Result<Checkpoint> SnapshotStore::decode_manifest(std::string_view bytes, const std::string& path) const {
+  ByteReader in(bytes);
   uint64_t magic = in.u64();
   uint32_t version = in.u32();
   if (!in.ok() || magic != kMagic) return Error(ErrorCode::kCorrupt, path + " is not a checkpoint's manifest");
@@ -101,20 +110,26 @@ Result<Checkpoint> SnapshotStore::read_manifest(const std::string& name) const {
     file.name = std::string(in.string());
     file.size = in.u64();
     file.crc = in.u32();
+    // It may come from elsewhere, and becomes part of a path.
+    if (file.name.empty() || file.name.front() == '.' || file.name.contains('/'))
+      return Error(ErrorCode::kCorrupt, path + " names a file that cannot be one");
     checkpoint.files.push_back(std::move(file));
   }
   uint32_t crc = in.u32();
   Result<void> finished = in.finish(path);
   if (!finished) return finished.error();
-  if (crc != crc32c(std::string_view(*bytes).substr(0, bytes->size() - kCrcBytes))) {
+  if (crc != crc32c(bytes.substr(0, bytes.size() - kCrcBytes))) {
     return Error(ErrorCode::kCorrupt, path + " is damaged (its checksum does not match)");
   }
   if (cluster != cluster_) return Error(ErrorCode::kWrongCluster, path + " belongs to cluster " + to_string(cluster));
-  checkpoint.folder = folder_ + "/" + name;
   return checkpoint;
 }
 
 Result<void> SnapshotStore::write_manifest(const std::string& folder, const Checkpoint& checkpoint) const {
+  return write_file(disk_, folder + "/manifest", encode_manifest(checkpoint));
+}
+
+std::string SnapshotStore::encode_manifest(const Checkpoint& checkpoint) const {
   ByteWriter out;
   out.u64(kMagic);
   out.u32(kVersion);
@@ -132,7 +147,7 @@ Result<void> SnapshotStore::write_manifest(const std::string& folder, const Chec
     out.u32(file.crc);
   }
   out.u32(crc32c(out.str()));
-  return write_file(disk_, folder + "/manifest", out.str());
+  return out.take();
 }
 
 Result<std::vector<CheckpointFile>> SnapshotStore::sum_files(const std::string& folder) const {
@@ -148,7 +163,25 @@ Result<std::vector<CheckpointFile>> SnapshotStore::sum_files(const std::string& 
   return files;
 }
 
-Result<Checkpoint> SnapshotStore::make(const Write& write, const std::function<CheckpointMeta()>& position,
+// The folder has all files; it gets its manifest and its name.
+Result<void> SnapshotStore::put_among_others(const std::string& unfinished, Checkpoint& checkpoint) {
+  Result<void> listed = write_manifest(unfinished, checkpoint);
+  if (!listed) return listed;
+  checkpoint.folder = folder_ + "/" + name_of(checkpoint.meta);
+  // One that could not be read may have the name.
+  Result<void> free = disk_.remove_tree(checkpoint.folder);
+  if (!free) return free;
+  Result<void> renamed = disk_.rename(unfinished, checkpoint.folder);
+  if (!renamed) return renamed;
+  Result<void> synced = disk_.sync_folder(folder_);
+  if (!synced) return synced;
+  std::lock_guard lock(mutex_);
+  checkpoints_.insert(checkpoints_.begin(), checkpoint);
+  std::sort(checkpoints_.begin(), checkpoints_.end(), newer);
+  return {};
+}
+
+Result<Checkpoint> SnapshotStore::make(const Write& write, const std::function<CheckpointMeta(uint64_t)>& position,
                                        std::string_view boot_id) {
   const std::string unfinished = folder_ + "/" + std::string(kUnfinished);
   Checkpoint checkpoint;
@@ -159,7 +192,7 @@ Result<Checkpoint> SnapshotStore::make(const Write& write, const std::function<C
     Result<void> folder = disk_.make_folder(unfinished);
     if (!folder) return folder;
     const std::string target = unfinished + "/state";
-    Result<void> written = write(target, [&] { checkpoint.meta = position(); });
+    Result<void> written = write(target, [&](uint64_t state) { checkpoint.meta = position(state); });
     if (!written) return written;
     std::optional<Checkpoint> last = newest();
     if (last && last->meta.index >= checkpoint.meta.index) {
@@ -169,19 +202,7 @@ Result<Checkpoint> SnapshotStore::make(const Write& write, const std::function<C
     Result<std::vector<CheckpointFile>> files = sum_files(target);
     if (!files) return files.error();
     checkpoint.files = std::move(*files);
-    Result<void> listed = write_manifest(unfinished, checkpoint);
-    if (!listed) return listed;
-    checkpoint.folder = folder_ + "/" + name_of(checkpoint.meta);
-    // One that could not be read may have the name.
-    Result<void> free = disk_.remove_tree(checkpoint.folder);
-    if (!free) return free;
-    Result<void> renamed = disk_.rename(unfinished, checkpoint.folder);
-    if (!renamed) return renamed;
-    Result<void> synced = disk_.sync_folder(folder_);
-    if (!synced) return synced;
-    std::lock_guard lock(mutex_);
-    checkpoints_.insert(checkpoints_.begin(), checkpoint);
-    return {};
+    return put_among_others(unfinished, checkpoint);
   }();
   if (!made) {
     Result<void> removed = disk_.remove_tree(unfinished);
@@ -192,14 +213,18 @@ Result<Checkpoint> SnapshotStore::make(const Write& write, const std::function<C
   return checkpoint;
 }
 
-Result<void> SnapshotStore::remove_old() {
+Result<void> SnapshotStore::remove_old(uint64_t pinned) {
   while (true) {
     Checkpoint oldest;
     {
       std::lock_guard lock(mutex_);
-      if (checkpoints_.size() <= kKept) return {};
-      oldest = checkpoints_.back();
-      checkpoints_.pop_back();
+      auto found = checkpoints_.end();
+      for (size_t i = kKept; i < checkpoints_.size(); ++i) {
+        if (checkpoints_[i].meta.index != pinned) found = checkpoints_.begin() + static_cast<ptrdiff_t>(i);
+      }
+      if (found == checkpoints_.end()) return {};
+      oldest = std::move(*found);
+      checkpoints_.erase(found);
     }
     // Under another name first: a half removed one never looks whole.
     std::string name = folder_ + "/" + std::string(kRemovedPrefix) + name_of(oldest.meta);
@@ -211,6 +236,82 @@ Result<void> SnapshotStore::remove_old() {
     if (!removed) return removed;
   }
 }
+
+// ---------------------------------------------------------------- from and to other masters
+
+Result<void> SnapshotStore::begin_incoming(const Checkpoint& checkpoint) {
+  const std::string folder = folder_ + "/" + std::string(kIncoming);
+  const std::string manifest = encode_manifest(checkpoint);
+  Result<std::string> there = read_file(disk_, folder + "/wanted");
+  if (there && *there == manifest) return {};
+  Result<void> cleared = disk_.remove_tree(folder);
+  if (cleared) cleared = disk_.make_folder(folder);
+  if (cleared) cleared = disk_.make_folder(folder + "/state");
+  if (cleared) cleared = write_file(disk_, folder + "/wanted", manifest);
+  if (!cleared) return cleared.error().in("taking in a checkpoint");
+  return {};
+}
+
+Result<uint64_t> SnapshotStore::incoming_bytes(const std::string& file) const {
+  Result<uint64_t> size = disk_.file_size(folder_ + "/" + std::string(kIncoming) + "/state/" + file);
+  if (size.failed_with(ErrorCode::kNotFound)) return uint64_t{0};
+  return size;
+}
+
+Result<void> SnapshotStore::write_incoming(const std::string& file, uint64_t offset, std::string_view bytes) {
+  const std::string path = folder_ + "/" + std::string(kIncoming) + "/state/" + file;
+  Result<std::unique_ptr<File>> opened = disk_.open(path, OpenFlags{.create = true});
+  if (!opened) return opened.error();
+  return (*opened)->write(offset, std::as_bytes(std::span(bytes)));
+}
+
+Result<void> SnapshotStore::check_incoming(const Checkpoint& checkpoint) {
+  const std::string folder = folder_ + "/" + std::string(kIncoming);
+  for (const CheckpointFile& file : checkpoint.files) {
+    Result<CheckpointFile> read = read_through(
+        disk_, folder + "/state", file.name, [](uint64_t, std::span<const std::byte>) -> Result<void> { return {}; });
+    if (!read) return read.error();
+    const std::string path = folder + "/state/" + file.name;
+    if (read->size != file.size || read->crc != file.crc) {
+      Result<void> removed = disk_.remove(path);
+      if (!removed) return removed;
+      return Error(ErrorCode::kCorrupt, path + " did not arrive as it was sent (its checksum does not match)");
+    }
+    Result<std::unique_ptr<File>> opened = disk_.open(path, OpenFlags{});
+    if (!opened) return opened.error();
+    Result<void> synced = (*opened)->sync();
+    if (!synced) return synced;
+  }
+  return disk_.sync_folder(folder + "/state");
+}
+
+Result<void> SnapshotStore::take_incoming(const Checkpoint& incoming) {
+  const std::string folder = folder_ + "/" + std::string(kIncoming);
+  Checkpoint checkpoint = incoming;
+  Result<void> removed = disk_.remove(folder + "/wanted");
+  if (!removed) return removed;
+  return put_among_others(folder, checkpoint);
+}
+
+Result<std::string> SnapshotStore::read_part(uint64_t index, uint64_t term, const std::string& file, uint64_t offset,
+                                             uint32_t length) const {
+  for (const Checkpoint& checkpoint : all()) {
+    if (checkpoint.meta.index != index || checkpoint.meta.term != term) continue;
+    auto listed = std::find_if(checkpoint.files.begin(), checkpoint.files.end(),
+                               [&](const CheckpointFile& candidate) { return candidate.name == file; });
+    if (listed == checkpoint.files.end()) break;
+    const std::string path = checkpoint.folder + "/state/" + file;
+    Result<std::unique_ptr<File>> opened = disk_.open(path, OpenFlags{.read_only = true});
+    if (!opened) return opened.error();
+    Buffer buffer = Buffer::allocate(std::min(length, kMaxPartBytes));
+    Result<size_t> got = (*opened)->read(offset, buffer.mutable_span());
+    if (!got) return got.error().in("reading " + path);
+    return std::string(buffer.view().substr(0, *got));
+  }
+  return Error(ErrorCode::kNotFound, "file " + file + " of checkpoint " + std::to_string(index));
+}
+
+// ---------------------------------------------------------------- what is there
 
 std::vector<Checkpoint> SnapshotStore::all() const {
   std::lock_guard lock(mutex_);

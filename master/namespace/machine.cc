@@ -28,6 +28,13 @@ Reply run(Transaction& tx, const Command& command) {
 
 }  // namespace
 
+uint64_t stored_index(const KvStore& store) {
+  Result<std::string> bytes = store.get(keys::counters());
+  CounterRecord counters;
+  if (!bytes || !decode(*bytes, counters)) return 0;
+  return counters.applied_index;
+}
+
 Result<std::unique_ptr<Machine>> Machine::open(KvStore& store, MachineOptions options) {
   auto impl = std::make_unique<Impl>(store, options);
   if (Result<void> loaded = impl->load(); !loaded) return loaded.error().in("opening the metadata store");

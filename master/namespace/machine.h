@@ -44,6 +44,9 @@ struct SessionEntry { SessionId id; SessionRecord session; };
 struct ServerEntry { ServerId id; ServerRecord server; };
 struct GarbageEntry { ChunkId chunk; uint64_t version = 0; uint64_t due_ms = 0; };
 
+// The index of the last entry that a store holds; 0 if none, or if it cannot be read.
+uint64_t stored_index(const KvStore& store);
+
 class Machine {
  public:
   // On a store that is empty, or that an earlier Machine left.

@@ -25,10 +25,7 @@ void ControlService::add_handlers(RpcServer& server) {
 
 Result<void> ControlService::leading() const {
   if (core_.leading()) return {};
-  LogStatus status = core_.log().status();
-  return Error(ErrorCode::kNotLeader, status.leader ? to_string(status.leader) + " " + status.leader_address + " " +
-                                                          std::to_string(status.term)
-                                                    : std::string());
+  return core_.not_leader();
 }
 
 Task<Result<RegisterServerReply>> ControlService::register_server(RegisterServerRequest request, RpcRequest) {

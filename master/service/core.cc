@@ -8,6 +8,13 @@ namespace cairn {
 MasterCore::MasterCore(World& world, Machine& machine, ReplicatedLog& log)
     : world_(world), machine_(machine), log_(log), pool_(world.make_pool("read", 2)) {}
 
+Error MasterCore::not_leader() const {
+  LogStatus status = log_.status();
+  if (!status.leader || (status.leader == status.master && !leading())) return ErrorCode::kNotLeader;
+  return Error(ErrorCode::kNotLeader,
+               to_string(status.leader) + " " + status.leader_address + " " + std::to_string(status.term));
+}
+
 Task<Result<ReplyBody>> MasterCore::propose(Command command, bool may_use_reserve) {
   Result<void> loaded = machine_.prefetch(command, ReadMode::kMemoryOnly);
   if (loaded.failed_with(ErrorCode::kNotCached)) {

@@ -49,7 +49,11 @@ class MasterCore {
   World& world() { return world_; }
   Machine& machine() { return machine_; }
   ReplicatedLog& log() { return log_; }
-  bool leading() const { return log_.leading(); }
+  // Leading, and everything that earlier leaders answered is applied here: services may answer.
+  bool leading() const { return serving_ && log_.leading(); }
+  void set_serving(bool serving) { serving_ = serving; }
+  // What who asks a master that does not lead is told: where to go on, as far as is known.
+  Error not_leader() const;
   uint64_t term() const { return log_.term(); }
   uint64_t log_time_ms() const { return log_.log_time_ms(); }
   ClusterId cluster() const { return machine_.cluster().cluster; }
@@ -76,6 +80,7 @@ class MasterCore {
   World& world_;
   Machine& machine_;
   ReplicatedLog& log_;
+  bool serving_ = false;
   std::unique_ptr<BlockingPool> pool_;
 };
 

@@ -70,8 +70,9 @@ Result<std::vector<std::unique_ptr<CommandReply>>> MachineAdapter::apply(const E
   return out;
 }
 
-Result<void> MachineAdapter::checkpoint(const std::string& target, const std::function<void()>& freeze) {
-  return store_->checkpoint(target, freeze);
+Result<void> MachineAdapter::checkpoint(const std::string& target, const std::function<void(LogIndex)>& freeze) {
+  // The machine's own counters may be an entry ahead of the store.
+  return store_->checkpoint(target, [this, &freeze] { freeze(stored_index(*store_)); });
 }
 
 }  // namespace cairn

@@ -39,7 +39,7 @@ class MachineAdapter final : public StateMachine {
   void close() override;
   Result<std::vector<std::unique_ptr<CommandReply>>> apply(const EntryContext& entry,
                                                            std::span<const EntryCommand> commands) override;
-  Result<void> checkpoint(const std::string& target, const std::function<void()>& freeze) override;
+  Result<void> checkpoint(const std::string& target, const std::function<void(LogIndex)>& freeze) override;
 
   // Only while the log is open.
   Machine& machine() { return *machine_; }

@@ -1,21 +1,27 @@
 #include "master/service/master_server.h"
 
+#include <cstdlib>
 #include <utility>
 
 #include "common/base/log.h"
 #include "common/http/http_server.h"
 #include "common/rpc/rpc.h"
+#include "common/runtime/task_group.h"
 #include "master/consensus/master_folder.h"
 #include "master/leases/shared_leases.h"
 #include "master/service/control_service.h"
 #include "master/service/core.h"
 #include "master/service/export_service.h"
+#include "master/service/group_service.h"
 #include "master/service/meta_service.h"
+#include "master/service/raft_peers.h"
 #include "master/service/session_desk.h"
 
 namespace cairn {
 
 namespace {
+constexpr Duration kBeforeOpeningAgain = std::chrono::milliseconds(50);
+
 uint32_t ms(Duration duration) {
   return static_cast<uint32_t>(std::chrono::duration_cast<std::chrono::milliseconds>(duration).count());
 }
@@ -23,69 +29,102 @@ uint32_t ms(Duration duration) {
 
 struct MasterServer::Impl {
   Impl(World& world_in, MasterSettings settings_in)
-      : world(world_in), settings(std::move(settings_in)), adapter(world.disk(), settings.state) {}
+      : world(world_in),
+        settings(std::move(settings_in)),
+        adapter(world.disk(), settings.state),
+        life(world.executor(), world.clock()) {}
 
+  Task<Result<void>> begin();
   Task<Result<void>> open();
   Task<Result<void>> ensure_cluster();
   void serve();
+  Result<void> wait_to_join();
+  Task<Result<RpcMessage>> join(RpcRequest request);
   Result<void> listen();
   void leadership(bool leading, Term term);
+  Task<void> start_serving(Term term);
+  Task<void> open_again();
+  Task<void> close();
+  std::string advertised() const { return settings.advertise.empty() ? settings.listen : settings.advertise; }
 
   World& world;
   MasterSettings settings;
   MachineAdapter adapter;
   ClusterId cluster;
+  std::unique_ptr<RaftPeers> peers;
   std::unique_ptr<ReplicatedLog> log;
   std::unique_ptr<MasterCore> core;
-  SharedLeases leases;
+  std::unique_ptr<SharedLeases> leases;
   std::unique_ptr<SessionDesk> sessions;
   std::unique_ptr<ChunkKeeper> keeper;
   std::unique_ptr<MetaService> meta;
   std::unique_ptr<ControlService> control;
   std::unique_ptr<ExportService> exports;
+  std::unique_ptr<GroupService> group;
   std::unique_ptr<RpcServer> server;
   std::unique_ptr<HttpServer> http;
   Address address;
   bool serving = false;
+  bool leads = false;  // its services do
+  bool stopping = false;
+  TaskGroup life;
 };
 
-// Identity, log and state. An empty folder becomes a cluster only when that was asked for: a disk that is not mounted
-// must not look like a new one.
-Task<Result<void>> MasterServer::Impl::open() {
-  Disk& disk = world.disk();
-  Result<MasterIdentity> identity = read_master_identity(disk, settings.folder);
+// Identity, log and state. An empty folder becomes a cluster, or waits to join one, only when that was asked for: a disk
+// that is not mounted must not look like a new one.
+Task<Result<void>> MasterServer::Impl::begin() {
+  Result<MasterIdentity> identity = read_master_identity(world.disk(), settings.folder);
   if (!identity && identity.code() != ErrorCode::kNotFound) co_return identity.error();
   if (identity && settings.cluster && identity->cluster != settings.cluster) {
     co_return Error(ErrorCode::kWrongCluster, settings.folder + " is of cluster " + to_string(identity->cluster) +
                                                   ", this master's certificate is of " + to_string(settings.cluster));
   }
-  if (!identity && !settings.make_cluster) {
-    co_return Error(ErrorCode::kNotFound, settings.folder + ": no master's data is here; --init makes a new cluster");
-  }
-  if (!identity) {
+  if (!identity && settings.make_cluster) {
     ClusterId made = settings.cluster ? settings.cluster : ClusterId(world.random().next_id());
     MasterId self(world.random().next_id());
-    std::string advertised = settings.advertise.empty() ? settings.listen : settings.advertise;
-    Result<void> initialised = initialise_master_folder(disk, settings.folder, made, self, advertised);
+    Result<void> initialised = initialise_master_folder(world.disk(), settings.folder, made, self, advertised());
     if (!initialised) co_return initialised;
-    cluster = made;
     log_info("master.cluster_made", "cluster={} folder={}", made, quoted(settings.folder));
-  } else {
-    cluster = identity->cluster;
+  } else if (!identity && settings.join) {
+    co_return wait_to_join();
+  } else if (!identity) {
+    co_return Error(ErrorCode::kNotFound, settings.folder +
+                                              ": no master's data is here; --init makes a new cluster, --join waits to "
+                                              "be added to one ('cairn master add')");
   }
+  Result<void> opened = co_await open();
+  co_return opened;
+}
+
+Task<Result<void>> MasterServer::Impl::open() {
+  Result<MasterIdentity> identity = read_master_identity(world.disk(), settings.folder);
+  if (!identity) co_return identity.error();
+  cluster = identity->cluster;
+  Hello hello;
+  hello.cluster = cluster;
+  hello.program = settings.program;
+  peers = std::make_unique<RaftPeers>(world, hello);
   ReplicatedLogOptions options;
   options.folder = settings.folder;
   options.cluster = cluster;
   options.reserve_bytes = settings.log_reserve_bytes;
   options.checkpoint_log_bytes = settings.checkpoint_log_bytes;
+  options.election_timeout = settings.election_timeout;
+  options.heartbeat = settings.heartbeat;
   options.ticks_wanted = [this] { return core && core->machine().wants_ticks(); };
   options.on_leadership = [this](bool leading, Term term) { leadership(leading, term); };
   options.on_fatal = settings.on_fatal;
-  Result<std::unique_ptr<ReplicatedLog>> opened = co_await ReplicatedLog::open(world, std::move(options), adapter);
+  options.on_reopen = [this] { life.spawn(open_again()); };
+  Result<std::unique_ptr<ReplicatedLog>> opened =
+      co_await ReplicatedLog::open(world, std::move(options), adapter, peers.get());
   if (!opened) co_return opened.error();
   log = std::move(*opened);
   core = std::make_unique<MasterCore>(world, adapter.machine(), *log);
-  co_return Result<void>();
+  Result<void> made = co_await ensure_cluster();
+  if (!made) co_return made;
+  serve();
+  Result<void> listening = listen();
+  co_return listening;
 }
 
 Task<Result<void>> MasterServer::Impl::ensure_cluster() {
@@ -103,10 +142,12 @@ Task<Result<void>> MasterServer::Impl::ensure_cluster() {
 }
 
 void MasterServer::Impl::serve() {
-  sessions = std::make_unique<SessionDesk>(*core, leases);
-  keeper = std::make_unique<ChunkKeeper>(*core, leases, settings.keeper);
-  meta = std::make_unique<MetaService>(*core, leases, *sessions, *keeper);
-  control = std::make_unique<ControlService>(*core, *keeper, leases, settings.program);
+  leases = std::make_unique<SharedLeases>();
+  sessions = std::make_unique<SessionDesk>(*core, *leases);
+  keeper = std::make_unique<ChunkKeeper>(*core, *leases, settings.keeper);
+  meta = std::make_unique<MetaService>(*core, *leases, *sessions, *keeper);
+  control = std::make_unique<ControlService>(*core, *keeper, *leases, settings.program);
+  group = std::make_unique<GroupService>(*core, cluster, advertised(), settings.program);
   exports = std::make_unique<ExportService>(*core, settings.program);
   RpcServerOptions options;
   options.hello.cluster = cluster;
@@ -115,21 +156,114 @@ void MasterServer::Impl::serve() {
   meta->add_handlers(*server);
   control->add_handlers(*server);
   exports->add_handlers(*server);
+  group->add_handlers(*server);
+  RaftPeers::add_handlers(*server, [this] { return log.get(); });
   serving = true;
   if (log->leading()) leadership(true, log->term());
+}
+
+// Nothing is here yet but an address, until a leader comes with `cairn master add`.
+Result<void> MasterServer::Impl::wait_to_join() {
+  RpcServerOptions options;
+  options.hello.program = settings.program;
+  server = std::make_unique<RpcServer>(world, options);
+  server->handle(kJoinGroupMethod, "join_group", [this](RpcRequest request) { return join(std::move(request)); });
+  add_waiting_status(*server, [this] { return advertised(); }, settings.program);
+  Result<void> listening = listen();
+  if (listening) settings.listen = to_string(address);  // with the port that was chosen
+  if (listening) log_info("master.waits_to_join", "address={}", to_string(address));
+  return listening;
+}
+
+Task<Result<RpcMessage>> MasterServer::Impl::join(RpcRequest request) {
+  Result<JoinRequest> wanted = decode_join_request(request.message);
+  if (!wanted) co_return wanted.error();
+  if (settings.cluster && wanted->cluster != settings.cluster) {
+    co_return Error(ErrorCode::kWrongCluster, "the certificate of the master at " + advertised() + " is of cluster " +
+                                                  to_string(settings.cluster) + ", and it is asked to join " +
+                                                  to_string(wanted->cluster));
+  }
+  Result<MasterIdentity> identity = read_master_identity(world.disk(), settings.folder);
+  if (!identity && identity.code() != ErrorCode::kNotFound) co_return identity.error();
+  if (!identity) {
+    // A fresh id, always: what a disk that was lost had promised under the old one is not known any more.
+    MasterId self(world.random().next_id());
+    Result<void> made = initialise_joining_folder(world.disk(), settings.folder, wanted->cluster, self, advertised());
+    if (!made) co_return made.error();
+    identity = MasterIdentity{.cluster = wanted->cluster, .master = self, .address = advertised()};
+    log_info("master.joins", "cluster={} master={}", wanted->cluster, self);
+    life.spawn(open_again());
+  }
+  RpcMessage answer;
+  answer.message = encode_join_answer(
+      {.cluster = identity->cluster, .master = identity->master, .address = identity->address});
+  co_return answer;
 }
 
 void MasterServer::Impl::leadership(bool leading, Term term) {
   if (!serving) return;
   log_info("master.leadership", "leading={} term={}", leading, term);
   if (leading) {
-    sessions->start_leading();
-    keeper->start_leading();
-  } else {
-    exports->drop();
-    keeper->stop_leading();
-    sessions->stop_leading();
+    life.spawn(start_serving(term));
+    return;
   }
+  core->set_serving(false);
+  if (!std::exchange(leads, false)) return;
+  exports->drop();
+  keeper->stop_leading();
+  sessions->stop_leading();
+}
+
+// What earlier leaders answered is applied first: sessions, grants and chunks are all in it.
+Task<void> MasterServer::Impl::start_serving(Term term) {
+  Result<void> current = co_await log->read_barrier();
+  if (!current || !serving || !log->leading() || log->term() != term) co_return;
+  leads = true;
+  sessions->start_leading();
+  keeper->start_leading();
+  core->set_serving(true);
+  log_info("master.serving", "term={}", term);
+}
+
+// The folder holds something else than what was opened: a group to belong to, or a newer checkpoint.
+Task<void> MasterServer::Impl::open_again() {
+  settings.listen = to_string(address);  // with the port that was chosen
+  // The answer that told of it goes out first.
+  Result<void> slept = co_await life.sleep_for(kBeforeOpeningAgain);
+  if (!slept || stopping) co_return;
+  co_await close();
+  if (stopping) co_return;
+  Result<void> opened = co_await open();
+  if (opened || stopping) co_return;
+  if (!settings.on_fatal) std::abort();
+  settings.on_fatal(opened.error().in("opening " + settings.folder + " again"));
+}
+
+Task<void> MasterServer::Impl::close() {
+  serving = false;
+  if (core) core->set_serving(false);
+  if (http) co_await http->stop();
+  http.reset();
+  if (keeper) keeper->stop_leading();
+  if (server) co_await server->stop();
+  if (exports) co_await exports->stop();
+  if (keeper) co_await keeper->stop();
+  if (sessions) co_await sessions->stop();
+  if (group) co_await group->stop();
+  if (log) co_await log->stop();
+  if (peers) co_await peers->stop();
+  leads = false;
+  server.reset();
+  group.reset();
+  exports.reset();
+  control.reset();
+  meta.reset();
+  keeper.reset();
+  sessions.reset();
+  leases.reset();
+  core.reset();
+  log.reset();
+  peers.reset();
 }
 
 Result<void> MasterServer::Impl::listen() {
@@ -144,8 +278,9 @@ Result<void> MasterServer::Impl::listen() {
   http = std::make_unique<HttpServer>(world.executor(), world.clock(), world.plain_transport());
   http->handle("/metrics", metrics_page(world.metrics()));
   http->handle("/health", health_page([this]() -> Result<void> {
-                 if (log->leading()) return {};
-                 return Error(ErrorCode::kNotLeader);
+                 if (!log) return Error(ErrorCode::kUnavailable, "waits to be added to a group");
+                 if (log->leading() || log->status().leader) return {};
+                 return Error(ErrorCode::kNotLeader, "no master leads, as far as this one knows");
                }));
   Result<void> serving_pages = http->listen(*http_wanted);
   if (!serving_pages) return serving_pages;
@@ -156,12 +291,7 @@ Task<Result<std::unique_ptr<MasterServer>>> MasterServer::start(World& world, Ma
   auto impl = std::make_unique<Impl>(world, std::move(settings));
   Impl& master = *impl;
   std::unique_ptr<MasterServer> server(new MasterServer(std::move(impl)));
-  Result<void> opened = co_await master.open();
-  if (opened) opened = co_await master.ensure_cluster();
-  if (opened) {
-    master.serve();
-    opened = master.listen();
-  }
+  Result<void> opened = co_await master.begin();
   if (!opened) {
     co_await server->stop();
     co_return opened.error();
@@ -175,16 +305,14 @@ MasterServer::MasterServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) 
 MasterServer::~MasterServer() = default;
 
 Task<void> MasterServer::stop() {
-  impl_->serving = false;
-  if (impl_->http) co_await impl_->http->stop();
-  if (impl_->keeper) impl_->keeper->stop_leading();
-  if (impl_->server) co_await impl_->server->stop();
-  if (impl_->exports) co_await impl_->exports->stop();
-  if (impl_->keeper) co_await impl_->keeper->stop();
-  if (impl_->sessions) co_await impl_->sessions->stop();
-  if (impl_->log) co_await impl_->log->stop();
+  impl_->stopping = true;
+  co_await impl_->life.stop();
+  co_await impl_->close();
 }
 
+bool MasterServer::waits_to_join() const {
+  return impl_->log == nullptr;
+}
 Address MasterServer::address() const {
   return impl_->address;
 }

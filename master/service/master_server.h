@@ -21,6 +21,9 @@ struct MasterSettings {
   std::string http_listen;    // empty: none
   bool make_cluster = false;  // an empty folder becomes a new cluster
   ClusterId cluster;          // whose certificate this master has; zero: none, and a new cluster draws its id
+  bool join = false;          // an empty folder waits to be added to a group
+  Duration election_timeout = std::chrono::milliseconds(500);
+  Duration heartbeat = std::chrono::milliseconds(50);
   uint32_t expected_servers = 0;
   uint8_t default_goal = 3;
   uint8_t default_min_copies = 2;
@@ -42,6 +45,7 @@ class MasterServer {
   Task<void> stop();
 
   Address address() const;
+  bool waits_to_join() const;  // then it has neither of these:
   Machine& machine();
   ReplicatedLog& log();
 

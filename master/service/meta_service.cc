@@ -74,12 +74,7 @@ Task<Result<EmptyReply>> MetaService::close_session(CloseSessionRequest request,
 }
 
 Result<void> MetaService::ready(SessionId session) const {
-  if (!core_.leading()) {
-    LogStatus status = core_.log().status();
-    return Error(ErrorCode::kNotLeader, status.leader ? to_string(status.leader) + " " + status.leader_address + " " +
-                                                            std::to_string(status.term)
-                                                      : std::string());
-  }
+  if (!core_.leading()) return core_.not_leader();
   return sessions_.check(session);
 }
 

@@ -54,6 +54,13 @@ ConfigScheme scheme_for(Settings& s) {
   scheme.text("master.http", &s.master.http_listen, {}, "Address for /metrics and /health; empty: none.");
   scheme.duration("master.poll", &s.poll, {.max = std::chrono::milliseconds(10)},
                   "How long the loop polls for more work before it sleeps.");
+  scheme.section("consensus", "Several masters agree on one log.");
+  scheme.duration("consensus.election_timeout", &s.master.election_timeout,
+                  {.min = std::chrono::milliseconds(100), .max = std::chrono::seconds(60)},
+                  "A leader that is silent for so long (up to twice) is replaced.");
+  scheme.duration("consensus.heartbeat", &s.master.heartbeat,
+                  {.min = std::chrono::milliseconds(10), .max = std::chrono::seconds(10)},
+                  "How often a leader is heard; well below the election timeout.");
   scheme.section("cluster", "What a new cluster is made with (--init); later it is kept in the log.");
   scheme.integer("cluster.default_goal", &s.default_goal, {.min = 1, .max = kMaxGoal},
                  "Replicas of a file, where nothing else is said.");
@@ -158,10 +165,12 @@ int run_master_program(int argc, char** argv) {
   std::string config;
   std::vector<std::string> assignments;
   bool init = false;
+  bool join = false;
   bool example = false;
   app.add_option("--config", config, "Configuration file (TOML)");
   app.add_option("--set", assignments, "section.key=value, over the file; may be repeated");
   app.add_flag("--init", init, "Make a new cluster if the folder is empty");
+  app.add_flag("--join", join, "If the folder is empty, wait to be added to a group ('cairn master add')");
   app.add_flag("--example-config", example, "Print a commented configuration file and end");
   app.set_version_flag("--version", "cairn-master " + std::string(kVersion));
   try {
@@ -181,7 +190,12 @@ int run_master_program(int argc, char** argv) {
     return 2;
   }
   apply(settings);
+  if (init && join) {
+    std::fputs("cairn-master: --init and --join exclude one another\n", stderr);
+    return 2;
+  }
   settings.master.make_cluster = init;
+  settings.master.join = join;
   settings.master.program = "cairn-master " + std::string(kVersion);
   settings.master.on_fatal = end_at_once;
   start_logging("cairn-master", level_of(settings.log_level), settings.log_file);

@@ -12,6 +12,7 @@ constexpr Duration kTickPeriod = std::chrono::seconds(1);
 // This process did not run for so long (it was stopped, or its machine was): it could hear nobody, so nobody's silence
 // counts until they have had their time again.
 constexpr Duration kStall = std::chrono::seconds(1);
+constexpr size_t kConfirmedMax = 10'000;
 constexpr Duration kBusyTickPeriod = std::chrono::milliseconds(20);  // while removals left work behind
 }  // namespace
 
@@ -82,8 +83,19 @@ void SessionDesk::forget(SessionId session) {
 
 Result<void> SessionDesk::check(SessionId session) const {
   Result<SessionRecord> record = core_.machine().session(session);
-  if (!record) return Error(ErrorCode::kSessionEnded, "session " + to_string(session));
-  return {};
+  if (record) return {};
+  // A leader that was cut off may not know of it: its client would throw away what is not yet written.
+  if (confirmed_ended_.contains(session)) return Error(ErrorCode::kSessionEnded, "session " + to_string(session));
+  if (confirming_.insert(session).second) tasks_.spawn(confirm_ended(session));
+  return Error(ErrorCode::kUnavailable, "whether session " + to_string(session) + " has ended is being found out");
+}
+
+Task<void> SessionDesk::confirm_ended(SessionId session) const {
+  Result<void> current = co_await core_.log().read_barrier();
+  confirming_.erase(session);
+  if (!current || core_.machine().session(session)) co_return;
+  if (confirmed_ended_.size() >= kConfirmedMax) confirmed_ended_.clear();  // they are found out again
+  confirmed_ended_.insert(session);
 }
 
 Task<Result<void>> SessionDesk::wait_reclaimed(TimePoint deadline) {

@@ -28,7 +28,7 @@ class SessionDesk {
   Task<Result<OpenSessionReply>> open(OpenSessionRequest request);
   Task<Result<RenewSessionReply>> renew(RenewSessionRequest request);
   Task<Result<EmptyReply>> close(CloseSessionRequest request);
-  // kSessionEnded if there is no such session.
+  // kSessionEnded if there is no such session; kUnavailable (ask again) until that is confirmed.
   Result<void> check(SessionId session) const;
   // True once every session that was there when this master began to lead has said what it holds open, or has ended.
   bool all_reclaimed() const { return unclaimed_.empty(); }
@@ -42,6 +42,7 @@ class SessionDesk {
   uint64_t now_ms() const;
 
  private:
+  Task<void> confirm_ended(SessionId session) const;
   Task<void> run(uint64_t leadership);
   Task<void> renew_batches();
   void forget(SessionId session);
@@ -59,7 +60,9 @@ class SessionDesk {
   bool renewing_ = false;
   std::function<void(SessionId)> ended_;
   std::function<void()> stalled_;
-  TaskGroup tasks_;
+  mutable std::set<SessionId> confirming_;
+  mutable std::set<SessionId> confirmed_ended_;  // ids are never used again, so it stays so
+  mutable TaskGroup tasks_;
 };
 
 }  // namespace cairn

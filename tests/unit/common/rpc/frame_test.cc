@@ -76,7 +76,7 @@ TEST(Frame, UnknownKindsAreRefused) {
 }
 
 TEST(Frame, UnknownFlagsAreRefused) {
-  expect_bad(decode(with_byte(encode_header(request_header()), 40, 1)), "unknown flags 0x1");
+  expect_bad(decode(with_byte(encode_header(request_header()), 40, 2)), "unknown flags 0x2");
 }
 
 TEST(Frame, EveryFlippedBitOfTheHeaderIsSeen) {

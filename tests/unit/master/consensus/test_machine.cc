@@ -59,8 +59,8 @@ Result<std::vector<std::unique_ptr<CommandReply>>> TestMachine::apply(const Entr
   return replies;
 }
 
-Result<void> TestMachine::checkpoint(const std::string& target, const std::function<void()>& freeze) {
-  return store_->checkpoint(target, freeze);
+Result<void> TestMachine::checkpoint(const std::string& target, const std::function<void(LogIndex)>& freeze) {
+  return store_->checkpoint(target, [&] { freeze(number("last")); });
 }
 
 std::vector<std::string> TestMachine::commands() const {

@@ -33,7 +33,7 @@ class TestMachine final : public StateMachine {
   void close() override { store_.reset(); }
   Result<std::vector<std::unique_ptr<CommandReply>>> apply(const EntryContext& entry,
                                                            std::span<const EntryCommand> commands) override;
-  Result<void> checkpoint(const std::string& target, const std::function<void()>& freeze) override;
+  Result<void> checkpoint(const std::string& target, const std::function<void(LogIndex)>& freeze) override;
 
   static constexpr size_t kRememberedBytes = 40;
   // The beginning of every command, in order.
