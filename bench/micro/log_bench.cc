@@ -38,7 +38,7 @@ class Counter final : public StateMachine {
     }
     return replies;
   }
-  Result<void> checkpoint(const std::string&, const std::function<void()>&) override {
+  Result<void> checkpoint(const std::string&, const std::function<void(LogIndex)>&) override {
     return ErrorCode::kNotSupported;
   }
 

@@ -179,7 +179,9 @@ Result<ImportResult> import_dump(Disk& disk, const ImportOptions& options) {
                                   .log_time_ms = result.dump.header.log_time_ms + kRestoreMargin};
     Result<void> made = make_restored_folder(
         disk, restored, options.boot_id,
-        [&](const std::string& target, const std::function<void()>& freeze) { return (*store)->checkpoint(target, freeze); });
+        [&](const std::string& target, const std::function<void(uint64_t)>& freeze) {
+          return (*store)->checkpoint(target, [&] { freeze(restored.index); });
+        });
     if (!made) return made.error();
   }
   if (Result<void> cleared = disk.remove_tree(scratch); !cleared) return cleared.error();
