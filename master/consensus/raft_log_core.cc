@@ -33,8 +33,8 @@ void RaftLog::after_step(int status, const CairnRaftUpdate& update) {
   bool commit_changed = update.commit_changed;
   if (update.term_or_vote_changed)
     term_number_ = writer_->write_term(cairn_raft_term(core_), cairn_raft_voted_for(core_));
+  take_entries(update);  // before the messages that carry them
   take_messages(update);
-  take_entries(update);
   // From here on the core may be stepped again; `update` is no longer good.
   if (state_changed) follow_state();
   if (commit_changed) follow_commit();

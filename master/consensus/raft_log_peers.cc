@@ -58,8 +58,9 @@ void RaftLog::send(MasterId to, const std::string& address, RaftMessage message)
 
 std::optional<std::vector<RaftEntryPtr>> RaftLog::remembered(LogIndex from, uint64_t count) const {
   if (remembered_.empty() || from < remembered_.front()->index) return std::nullopt;
+  if (from + count - 1 > remembered_.back()->index) return std::nullopt;
   std::vector<RaftEntryPtr> entries;
-  for (LogIndex index = from; index < from + count && index <= remembered_.back()->index; ++index)
+  for (LogIndex index = from; index < from + count; ++index)
     entries.push_back(remembered_[index - remembered_.front()->index]);
   return entries;
 }
