@@ -83,6 +83,7 @@ class GroupMaster::LossyPeers final : public Peers {
   void send(MasterId to, const std::string& address, std::string message) override {
     Random& random = master_.world_.random();
     const GroupMasterSettings& settings = master_.settings_;
+    if (settings.on_send && !settings.on_send(message)) return;
     if (random.chance(settings.lost, 1000)) return;
     if (random.chance(settings.twice, 1000)) master_.peers_->send(to, address, message);
     if (random.chance(settings.late, 1000)) {

@@ -2,6 +2,7 @@
 // of a simulated node. It proposes and reads all the time while it leads.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -55,6 +56,8 @@ struct GroupMasterSettings {
   uint32_t twice = 0;
   uint32_t late = 0;
   bool working = true;  // proposes and reads
+  // Sees each message to another master; false: it is lost.
+  std::function<bool(std::string_view message)> on_send;
 };
 
 class GroupMaster {
@@ -72,12 +75,13 @@ class GroupMaster {
   void remove(MasterId master, std::function<void(Result<void>)> done);
   void transfer(MasterId to);
   void checkpoint();
+  // Closes the log and what it talks through.
+  Task<void> close();
 
  private:
   class LossyPeers;
   Task<void> open();
   Task<void> open_again();
-  Task<void> close();
   Task<void> work();
   Task<void> propose_one();
   Task<void> read_one();
