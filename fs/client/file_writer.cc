@@ -216,9 +216,8 @@ Task<Result<void>> FileWriter::send_gathered(bool sync) {
 Task<Result<std::shared_ptr<ChunkWriter>>> FileWriter::writer_for(uint32_t index) {
   // What a writer kept when it broke is lost, and nobody may have waited for it: that is told before anything else is
   // written, or the next fsync would succeed without it.
-  for (const auto& [of, chunk] : chunks_) {
-    if (chunk.writer->broken()) co_return *chunk.writer->broken();
-  }
+  std::optional<Error> broken = broken_chunk();
+  if (broken) co_return *broken;
   auto found = chunks_.find(index);
   if (found != chunks_.end()) co_return found->second.writer;
   ChunkWriter::Owner owner{.inode = inode_, .index = index};
@@ -322,6 +321,10 @@ Task<Result<void>> FileWriter::sync_as(SyncKind kind) {
       again = co_await ask_versions();
   }
   if (done && generation == generation_ && gathered_bytes_ == 0 && !must_commit(SyncKind::kData)) dirty_ = false;
+  // A chunk broke while its commit was on its way, and the masters have settled it: that is the error, and what else was
+  // written is still here.
+  std::optional<Error> broken = broken_chunk();
+  if (!done && broken) done = *broken;
   // The master's last word: the chunk, or the file, is somebody else's. Asking again would change nothing.
   bool refused = done.failed_with(ErrorCode::kStale) || done.failed_with(ErrorCode::kOldVersion) ||
                  done.failed_with(ErrorCode::kConflict);
@@ -330,8 +333,7 @@ Task<Result<void>> FileWriter::sync_as(SyncKind kind) {
     discard();
   }
   // What could not be done in the background because nobody answered is still here, and is tried again: no error yet.
-  auto broken = [](const auto& item) { return item.second.writer->broken().has_value(); };
-  bool lost = refused || std::ranges::any_of(chunks_, broken);
+  bool lost = refused || broken;
   if (!done && (kind != SyncKind::kBackground || lost)) failed(done.error());
   syncing_ = false;
   co_await stop_retired();
@@ -531,10 +533,18 @@ bool FileWriter::gathered_overlaps(uint64_t offset, uint64_t size) const {
   return gathered_bytes_ > 0 && offset < gathered_offset_ + gathered_bytes_ && gathered_offset_ < offset + size;
 }
 
+std::optional<Error> FileWriter::broken_chunk() const {
+  for (const auto& [index, chunk] : chunks_) {
+    if (chunk.writer->broken()) return chunk.writer->broken();
+  }
+  return std::nullopt;
+}
+
 void FileWriter::failed(Error error) {
   ++error_count_;
   last_error_ = std::move(error);
   drop_broken();
+  shared_.gave_up(inode_);
   if (chunks_.empty() && gathered_bytes_ == 0) {  // nothing is left to be saved: the file is as the master has it
     dirty_ = false;
     mtime_.reset();

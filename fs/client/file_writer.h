@@ -29,6 +29,8 @@ struct WriterShared {
   // Attributes that a commit or a lease brought: the mount knows them now. `ours`: the content moved by our own writes
   // only.
   std::function<void(const Attributes&, bool ours)> learned;
+  // A write error: what was written to the inode, and is perhaps in the kernel's pages, may be lost.
+  std::function<void(InodeId)> gave_up;
 };
 
 class FileWriter {
@@ -111,6 +113,7 @@ class FileWriter {
   Task<void> yield_lease();
   void start_holding();
   void take_attributes(const Attributes& attributes);
+  std::optional<Error> broken_chunk() const;
   void failed(Error error);
   void retire(uint32_t index);
   // Without a lease for kWriterKeepsChunksMs: the master may seal the chunks that are committed, so they are asked for

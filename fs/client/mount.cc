@@ -44,6 +44,12 @@ Mount::Mount(World& world, ClientOptions options)
               .learned =
                   [this](const Attributes& attributes, bool ours) {
                     if (learn(attributes, ours) && caches_) tasks_.spawn(caches_->forget_pages(attributes.inode));
+                  },
+              .gave_up =
+                  [this](InodeId inode) {
+                    Inode* state = find(inode);
+                    if (state && state->reader) state->reader->forget_layout();
+                    if (caches_) tasks_.spawn(caches_->forget_pages(inode));
                   }},
       names_(options_.cache_entries),
       tasks_(world.executor(), world.clock()) {}

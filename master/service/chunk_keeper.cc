@@ -192,10 +192,13 @@ Task<Result<OpenChunkReply>> ChunkKeeper::replica_failed(ReplicaFailedRequest re
   Semaphore::Permit turn = co_await keeper.lock(request.chunk);
   Result<ChunkRecord> found = co_await keeper.record(request.chunk);
   if (!found) co_return Error(ErrorCode::kStale, "chunk " + to_string(request.chunk) + " is no more");
+  bool full = request.reason.starts_with(to_string(ErrorCode::kNoSpace));
+  // Asked again, because the answer was lost: it has been settled for want of room, below.
+  bool settled_before = full && found->session == request.session && found->state == ChunkState::kSealed;
+  if (settled_before) co_return Error(ErrorCode::kNoSpace, "no chunkserver had room for chunk " + to_string(request.chunk));
   if (found->session != request.session || found->state != ChunkState::kOpen) {
     co_return Error(ErrorCode::kStale, "chunk " + to_string(request.chunk) + " is not this session's any more");
   }
-  bool full = request.reason.starts_with(to_string(ErrorCode::kNoSpace));
   if (!full) {
     for (ServerId server : request.failed) {
       // A server that the master hears may still be cut off from the writer: it leaves this chunk, nothing else.
@@ -204,6 +207,13 @@ Task<Result<OpenChunkReply>> ChunkKeeper::replica_failed(ReplicaFailedRequest re
     }
   }
   Result<Impl::Raised> raised = co_await keeper.raise(request.chunk, request.session, request.failed, full, {});
+  if (raised.failed_with(ErrorCode::kNoSpace)) {
+    // The writer gives up what it kept, and some replicas may have taken some of that, on no disk. It is settled before
+    // the writer hears of it: what is read of the file after its next fsync must be the same on every replica, and still
+    // be there after a power cut. Until it can be settled the writer goes on asking.
+    Result<void> settled = co_await keeper.settle_given_up(request.chunk);
+    if (!settled) co_return settled.error();
+  }
   if (!raised) co_return raised.error();
   Result<OpenChunkReply> reply = co_await keeper.open_reply(request.chunk, request.session, std::move(*raised));
   co_return reply;

@@ -79,6 +79,8 @@ struct ChunkKeeper::Impl {
   Task<Result<Raised>> finish_recovery(ChunkId chunk, uint64_t version, ChunkRecord record,
                                        std::vector<Answer> answers);
   Task<Result<void>> recover(ChunkId chunk);
+  // The writer lives and gives up what it has not made durable. The caller holds the chunk's lock.
+  Task<Result<void>> settle_given_up(ChunkId chunk);
   Task<Result<OpenChunkReply>> open_reply(ChunkId chunk, SessionId session, Raised raised);
 
   // ---- repair_loops.cc

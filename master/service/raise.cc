@@ -292,6 +292,17 @@ Task<Result<void>> ChunkKeeper::Impl::recover(ChunkId chunk) {
   co_return Result<void>();
 }
 
+// What no file has is read by nobody, and goes with its session.
+Task<Result<void>> ChunkKeeper::Impl::settle_given_up(ChunkId chunk) {
+  Result<ChunkRecord> found = co_await record(chunk);
+  if (!found) co_return found.error();
+  if (found->refs == 0) co_return Result<void>();
+  Result<Raised> settled = co_await raise(chunk, SessionId{}, {}, false, {});
+  if (settled) co_return Result<void>();
+  log_warning("master.settling_failed", "chunk={} error={}", chunk, quoted(settled.error().message()));
+  co_return settled.error();
+}
+
 Task<Result<OpenChunkReply>> ChunkKeeper::Impl::open_reply(ChunkId chunk, SessionId session, Raised raised) {
   Result<ChunkRecord> found = co_await record(chunk);
   if (!found) co_return found.error();
