@@ -55,6 +55,23 @@ Task<void> ask(RealWorld& world, Address address, SeenMaster& seen) {
   }
   co_await client.stop();
 }
+
+// Members at whose address another master answers: it lost its folder, or somebody took its place. They count, and have
+// to be seen to be removed.
+void add_replaced(SeenGroup& group, const std::vector<MasterMember>& members) {
+  for (const MasterMember& member : members) {
+    bool seen = std::ranges::any_of(group.masters, [&](const SeenMaster& master) {
+      return master.member && master.member->master == member.master;
+    });
+    if (seen) continue;
+    Result<Address> address = parse_address(member.address);
+    SeenMaster& lost = group.masters.emplace_back();
+    lost.address = address ? to_text({*address}) : member.address;
+    lost.error = "another master, or one with an emptied folder, is at this address; cairn master remove " +
+                 to_string(member.master) + " if it does not come back";
+    lost.member = member;
+  }
+}
 }  // namespace
 
 size_t SeenGroup::voters() const {
@@ -142,6 +159,7 @@ Task<SeenGroup> look_at_masters(RealWorld& world, std::vector<Address> masters) 
       if (same) master.member = member;
     }
   }
+  add_replaced(group, members);
   co_return group;
 }
 

@@ -1,5 +1,6 @@
 #include "master/service/group_service.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "common/base/log.h"
@@ -10,7 +11,8 @@
 namespace cairn {
 
 namespace {
-constexpr Duration kInviteTimeout = std::chrono::seconds(10);
+constexpr Duration kInviteTimeout = std::chrono::seconds(5);
+constexpr Duration kInviteAgain = std::chrono::milliseconds(200);
 constexpr Duration kChangeMax = std::chrono::minutes(10);
 
 MasterRole role_of(GroupRole role) {
@@ -31,6 +33,17 @@ Task<Result<RpcMessage>> waiting_status(std::string address, std::string program
   reply.program = std::move(program);
   reply.joining = true;
   co_return RpcMessage{.message = encode(reply), .payload = {}};
+}
+
+Task<Result<RpcMessage>> refuse_waiting() {
+  co_return Error(ErrorCode::kNotLeader, "this master waits to be added to a group");
+}
+
+template <class... Requests>
+void refuse(RpcServer& server) {
+  (server.handle(Method<Requests>::kId, std::string(Method<Requests>::kName),
+                 [](RpcRequest) { return refuse_waiting(); }),
+   ...);
 }
 }  // namespace
 
@@ -93,10 +106,20 @@ Task<Result<MasterId>> GroupService::invite(std::string address, std::string& ad
   RpcClientOptions options;
   options.hello.program = program_;  // of no cluster: who waits belongs to none
   RpcClient client(core_.world(), *parsed, options);
-  RpcMessage request{.message = encode_join_request({.cluster = cluster_}), .payload = {}};
-  Result<RpcMessage> answered =
-      co_await client.call(kJoinGroupMethod, std::move(request), {.deadline = std::min(deadline, core_.world().clock().now() + kInviteTimeout)});
+  deadline = std::min(deadline, core_.world().clock().now() + kInviteTimeout);
+  Result<RpcMessage> answered = ErrorCode::kUnavailable;
+  do {
+    RpcMessage request{.message = encode_join_request({.cluster = cluster_}), .payload = {}};
+    answered = co_await client.call(kJoinGroupMethod, std::move(request), {.deadline = deadline});
+    if (!answered.failed_with(ErrorCode::kUnavailable)) break;
+    // It may be opening its folder for the group, or be starting.
+    Result<void> slept = co_await tasks_.sleep_for(kInviteAgain);
+    if (!slept) break;
+  } while (core_.world().clock().now() < deadline);
   co_await client.stop();
+  // Not the error's own code: who asks would take it for the leader's trouble, and ask for hours.
+  if (answered.failed_with(ErrorCode::kUnavailable) || answered.failed_with(ErrorCode::kTimeout))
+    co_return Error(ErrorCode::kNotFound, "no master answers at " + address + ": " + answered.error().message());
   if (!answered) co_return answered.error().in("asking the master at " + address + " to join");
   Result<JoinAnswer> answer = decode_join_answer(answered->message);
   if (!answer) co_return answer.error();
@@ -107,8 +130,23 @@ Task<Result<MasterId>> GroupService::invite(std::string address, std::string& ad
   co_return answer->master;
 }
 
+// Others reach this master where the group says it is: a master that was alone may have moved since.
+Result<void> GroupService::check_own_address() const {
+  std::vector<GroupMember> members = core_.log().members();
+  auto self = std::ranges::find(members, core_.log().status().master, &GroupMember::master);
+  if (self == members.end()) return {};
+  Result<Address> known = parse_address(self->address);
+  Result<Address> used = parse_address(address_);
+  if (known && used && *known == *used) return {};
+  return Error(ErrorCode::kInvalid, "the group knows this master at " + self->address + ", and it is now at " +
+                                        address_ + ", where others would not find it: set its master.advertise to " +
+                                        "the old address, or move it with cairn metadata export and import");
+}
+
 Task<Result<AddMasterReply>> GroupService::add_master(AddMasterRequest request, RpcRequest rpc) {
   if (!core_.leading()) co_return core_.not_leader();
+  Result<void> reachable = check_own_address();
+  if (!reachable) co_return reachable.error();
   TimePoint deadline = bounded(rpc.deadline);
   std::string advertised;
   Result<MasterId> master = co_await invite(request.address, advertised, deadline);
@@ -151,11 +189,19 @@ Task<Result<TransferLeadershipReply>> GroupService::transfer_leadership(Transfer
   co_return TransferLeadershipReply{.leader = core_.log().status().leader};
 }
 
-void add_waiting_status(RpcServer& server, std::function<std::string()> address, std::string program) {
+void add_waiting_handlers(RpcServer& server, std::function<std::string()> address, std::string program) {
   server.handle(Method<MasterStatusRequest>::kId, std::string(Method<MasterStatusRequest>::kName),
                 [address = std::move(address), program = std::move(program)](RpcRequest) {
                   return waiting_status(address(), program);
                 });
+  // Who has this one's address among others looks for the leader there.
+  refuse<OpenSessionRequest, RenewSessionRequest, CloseSessionRequest, MutateRequest, LookupRequest,
+         GetAttributesRequest, OpenRequest, CloseRequest, ReadDirectoryRequest, ReadLinkRequest, GetXattrRequest,
+         ListXattrRequest, StatFsRequest, GetLayoutRequest, WriteLeaseRequest, ReleaseWriteLeaseRequest,
+         OpenChunkRequest, ReplicaFailedRequest, RenewGrantRequest, ReportBadReplicaRequest, RefreshRequest,
+         RegisterServerRequest, HeartbeatRequest, ChunkReportRequest, StatusRequest, InfoRequest, RemoveServerRequest,
+         AddMasterRequest, RemoveMasterRequest, TransferLeadershipRequest, ExportRequest, RestoreStatusRequest,
+         AcceptRestoreRequest>(server);
 }
 
 }  // namespace cairn

@@ -25,6 +25,7 @@ class GroupService {
   Task<Result<RpcMessage>> join_group(RpcRequest request);
   // The master at `address` says who it is; one that waits to be added becomes this cluster's.
   Task<Result<MasterId>> invite(std::string address, std::string& advertised, TimePoint deadline);
+  Result<void> check_own_address() const;
   // Bounded by what a group is good for.
   TimePoint bounded(TimePoint deadline) const;
 
@@ -35,7 +36,7 @@ class GroupService {
   TaskGroup tasks_;
 };
 
-// master_status of a master that belongs to no group yet.
-void add_waiting_status(RpcServer& server, std::function<std::string()> address, std::string program);
+// Of a master that belongs to no group yet: it says so (master_status), and leads nobody (everything else).
+void add_waiting_handlers(RpcServer& server, std::function<std::string()> address, std::string program);
 
 }  // namespace cairn

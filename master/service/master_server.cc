@@ -36,6 +36,7 @@ struct MasterServer::Impl {
 
   Task<Result<void>> begin();
   Task<Result<void>> open();
+  Result<void> check_address(const MasterIdentity& identity) const;
   Task<Result<void>> ensure_cluster();
   void serve();
   Result<void> wait_to_join();
@@ -93,7 +94,22 @@ Task<Result<void>> MasterServer::Impl::begin() {
                                               "be added to one ('cairn master add')");
   }
   Result<void> opened = co_await open();
+  if (opened && identity) opened = check_address(*identity);
   co_return opened;
+}
+
+// The others of a group reach a master where it was when it was added, and it tells them that address. Anywhere else it
+// would hear nobody, or be a copy that speaks in the name of its original.
+Result<void> MasterServer::Impl::check_address(const MasterIdentity& identity) const {
+  Result<Address> was = parse_address(identity.address);
+  Result<Address> is = parse_address(advertised());
+  if (was && is && *was == *is) return {};
+  log_warning("master.other_address", "was={} is={}", quoted(identity.address), quoted(advertised()));
+  if (log->members().size() < 2) return {};
+  return Error(ErrorCode::kInvalid,
+               settings.folder + " is of the master at " + identity.address + ", and is started at " + advertised() +
+                   ": a copy must not run beside its original, and a master that moves is removed from the group and "
+                   "added again with an empty folder ('cairn master remove', then --join and 'cairn master add')");
 }
 
 Task<Result<void>> MasterServer::Impl::open() {
@@ -168,7 +184,7 @@ Result<void> MasterServer::Impl::wait_to_join() {
   options.hello.program = settings.program;
   server = std::make_unique<RpcServer>(world, options);
   server->handle(kJoinGroupMethod, "join_group", [this](RpcRequest request) { return join(std::move(request)); });
-  add_waiting_status(*server, [this] { return advertised(); }, settings.program);
+  add_waiting_handlers(*server, [this] { return advertised(); }, settings.program);
   Result<void> listening = listen();
   if (listening) settings.listen = to_string(address);  // with the port that was chosen
   if (listening) log_info("master.waits_to_join", "address={}", to_string(address));
