@@ -76,8 +76,10 @@ struct ChunkKeeper::Impl {
                             std::shared_ptr<Round> round);
   Task<Result<Raised>> finish_for_writer(ChunkId chunk, uint64_t version, ChunkRecord record,
                                          std::vector<Answer> answers, std::vector<ServerId> joiners);
-  Task<Result<Raised>> finish_recovery(ChunkId chunk, uint64_t version, ChunkRecord record,
-                                       std::vector<Answer> answers);
+  static bool same_bytes(const Answer& a, const Answer& b);
+  // `full`: a writer that lives gave up for want of room.
+  Task<Result<Raised>> finish_recovery(ChunkId chunk, uint64_t version, ChunkRecord record, std::vector<Answer> answers,
+                                       bool full);
   Task<Result<void>> recover(ChunkId chunk);
   // The writer lives and gives up what it has not made durable. The caller holds the chunk's lock.
   Task<Result<void>> settle_given_up(ChunkId chunk);

@@ -2,6 +2,7 @@
 // writer or a power cut left. The order is always: the log says what is to happen; the replicas record the version, and
 // refuse older ones from then on; the log says who did; only then does anybody write under it.
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 #include "common/base/log.h"
@@ -157,7 +158,7 @@ Task<Result<ChunkKeeper::Impl::Raised>> ChunkKeeper::Impl::raise(ChunkId chunk, 
         co_await finish_for_writer(chunk, begun->version, std::move(record), std::move(answers), joiners);
     co_return raised;
   }
-  Result<Raised> raised = co_await finish_recovery(chunk, begun->version, std::move(record), std::move(answers));
+  Result<Raised> raised = co_await finish_recovery(chunk, begun->version, std::move(record), std::move(answers), full);
   co_return raised;
 }
 
@@ -222,11 +223,16 @@ Task<Result<ChunkKeeper::Impl::Raised>> ChunkKeeper::Impl::finish_for_writer(Chu
   co_return raised;
 }
 
+// Equal sequences are equal bytes, unless a machine stopped in between.
+bool ChunkKeeper::Impl::same_bytes(const Answer& a, const Answer& b) {
+  return a.verified && b.verified && a.status.sequence == b.status.sequence && a.status.length == b.status.length;
+}
+
 // Nobody knows what the writer meant to write: the replica with most is right (verified ones first; after a power cut
 // the most that is on disk), the others are made equal to it.
 Task<Result<ChunkKeeper::Impl::Raised>> ChunkKeeper::Impl::finish_recovery(ChunkId chunk, uint64_t version,
                                                                            ChunkRecord record,
-                                                                           std::vector<Answer> answers) {
+                                                                           std::vector<Answer> answers, bool full) {
   std::erase_if(answers, [](const Answer& answer) { return !answer.found; });
   FinishRaise finish;
   finish.chunk = chunk;
@@ -236,16 +242,20 @@ Task<Result<ChunkKeeper::Impl::Raised>> ChunkKeeper::Impl::finish_recovery(Chunk
   if (answers.empty())
     co_return Error(ErrorCode::kTooFewReplicas, "no replica of chunk " + to_string(chunk) + " has anything");
   auto rank = [](const Answer& answer) { return std::pair(answer.verified, answer.status.sequence); };
-  const Answer source = *std::ranges::max_element(answers, {}, rank);
+  // Without room as little as possible is copied: as most of them are it stays, and in doubt as the fullest has it. A
+  // writer that lives gave up the rest, and each of them has what was durable.
+  auto alike = [&answers](const Answer& answer) {
+    auto count = std::ranges::count_if(answers, [&](const Answer& other) { return same_bytes(answer, other); });
+    return std::tuple(answer.verified, count, UINT64_MAX - answer.status.sequence);
+  };
+  const Answer source =
+      full ? *std::ranges::max_element(answers, {}, alike) : *std::ranges::max_element(answers, {}, rank);
   finish.replicas.push_back(
       {.server = source.server, .state = ReplicaState::kCurrent, .incarnation = source.incarnation});
   std::vector<ServerId> others;
   for (const Answer& answer : answers) {
     if (answer.server == source.server) continue;
-    // Equal sequences are equal bytes, unless a machine stopped in between.
-    bool equal = answer.verified == source.verified && answer.verified &&
-                 answer.status.sequence == source.status.sequence && answer.status.length == source.status.length;
-    if (equal) {
+    if (same_bytes(answer, source)) {
       finish.replicas.push_back(
           {.server = answer.server, .state = ReplicaState::kCurrent, .incarnation = answer.incarnation});
     } else {
@@ -297,9 +307,12 @@ Task<Result<void>> ChunkKeeper::Impl::settle_given_up(ChunkId chunk) {
   Result<ChunkRecord> found = co_await record(chunk);
   if (!found) co_return found.error();
   if (found->refs == 0) co_return Result<void>();
-  Result<Raised> settled = co_await raise(chunk, SessionId{}, {}, false, {});
+  Result<Raised> settled = co_await raise(chunk, SessionId{}, {}, true, {});
   if (settled) co_return Result<void>();
   log_warning("master.settling_failed", "chunk={} error={}", chunk, quoted(settled.error().message()));
+  // There is not even room to make them equal: the writer is told that there is none, and the raise that is pending is
+  // finished when there is.
+  if (settled.failed_with(ErrorCode::kTooFewReplicas)) co_return Result<void>();
   co_return settled.error();
 }
 

@@ -119,6 +119,23 @@ TEST_F(GivenUp, WhatIsReadAfterTheNextFsyncIsTheSameOnAllReplicasAndSurvivesAPow
     EXPECT_TRUE(after == before[0]);
 }
 
+// The full one cannot take a copy of what only one other has: it is the other that gives way.
+TEST_F(GivenUp, WhereTwoOfThreeAreFullTheOneThatTookTheWriteGivesWay) {
+  fill_disk(cluster_.server(1));
+  fill_disk(cluster_.server(2));
+  ASSERT_EQ(put(kLostAt, 'b', kOld), ErrorCode{});
+  TimePoint before = cluster_.simulator().now();
+  ASSERT_EQ(fsync(), ErrorCode::kNoSpace);
+  EXPECT_LE(cluster_.simulator().now() - before, 10s);
+  ASSERT_EQ(fsync(), ErrorCode{});
+  std::string expected = std::string(kOld, 'a') + std::string(kLostAt + kOld - kStart - kOld, '\0');
+  for (const std::string& content : as_read())
+    EXPECT_TRUE(content == expected);
+  power_cut_of_everything();
+  for (const std::string& content : as_read())
+    EXPECT_TRUE(content == expected);
+}
+
 TEST_F(GivenUp, AFileThatLostAWriteCanBeRemovedWhileThereIsNoRoom) {
   fill_disk(cluster_.server(1));
   ASSERT_EQ(put(kLostAt, 'b', kOld), ErrorCode{});
