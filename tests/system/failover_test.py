@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 
-from local_cluster import CAIRN, main, run, wait_for
+from local_cluster import CAIRN, main, run, wait_ended, wait_for
 
 ROUNDS = 4
 
@@ -152,7 +152,7 @@ def one_round(cluster, workers, readers, how):
         if worker.failure:
             raise worker.failure
     if how == "kill":
-        wait_for(f"{leader} to end", lambda: not cluster.programs()[leader]["running"], 10)
+        wait_ended(leader, pid)
         cluster.start(leader)
     else:
         time.sleep(1)

@@ -11,7 +11,7 @@ import subprocess
 import time
 
 from failover_test import Worker, quiet
-from local_cluster import BIN, CAIRN, main, run, wait_for
+from local_cluster import BIN, CAIRN, main, run, wait_ended, wait_for
 
 MASTER = os.path.join(BIN, "cairn-master")
 MIB = 1 << 20
@@ -195,6 +195,9 @@ def the_leader_is_removed_and_a_wiped_master_added_again(cluster):
     mnt = cluster.mount()
     with work(cluster, mnt) as worker:
         leader = cluster.leader()
+        if leader != "master":
+            succeeds(cluster, "transfer", cluster.programs()["master"]["address"])
+            leader = "master"
         address = cluster.programs()[leader]["address"]
         succeeds(cluster, "remove", address)
         assert address not in voters(cluster) and len(voters(cluster)) == 2
@@ -204,11 +207,13 @@ def the_leader_is_removed_and_a_wiped_master_added_again(cluster):
         wait_for("the removed master to say so", lambda: "master.removed" in log_of(cluster, leader) or any(
             m["address"] == address and m.get("joining") for m in cluster.group()["masters"]), 20)
         assert not any(m["leading"] for m in cluster.group()["masters"] if m["address"] == address)
-        # Asked again it is no error. Its id comes back as what it was: it has promised nothing else meanwhile.
         cluster.kill(leader)
         shutil.rmtree(os.path.join(cluster.dir, leader))
         cluster.start(leader)
         wait_for("it waits", lambda: any(m["address"] == address and m.get("joining") for m in cluster.group()["masters"]), 20)
+        assert cluster.masters().startswith(address), "it is the first one that is asked"
+        cluster.umount(cluster.mount("other"))
+        assert cluster.status()["servers"]
         succeeds(cluster, "add", address)
         wait_for("three masters in order", lambda: in_order(cluster, 3), 20)
 
@@ -339,7 +344,7 @@ def a_master_that_was_away_gets_a_checkpoint(cluster):
             assert time.monotonic() < end, "nothing is fetched"
             time.sleep(0.002)
         os.kill(sender, signal.SIGKILL)
-        wait_for("the sender to end", lambda: not cluster.programs()[leader]["running"], 10)
+        wait_ended("the sender", sender)
         print(f"        cut off half-way: {'master.starting_anew' not in log_of(cluster, victim)}", flush=True)
         cluster.start(leader)
         wait_for("the log to be replaced", lambda: "master.log_replaced" in log_of(cluster, victim), 40)
@@ -357,14 +362,25 @@ def a_master_that_was_away_gets_a_checkpoint(cluster):
 # ---------------------------------------------------------------- disks
 
 
-def fill_disk(path):
-    with open(os.path.join(path, "ballast"), "wb", buffering=0) as f:
+def fill_disk(path, leave=0):
+    with open(os.path.join(path, "ballast"), "ab", buffering=0) as f:
         with contextlib.suppress(OSError):
-            while True:
+            while shutil.disk_usage(path).free > leave:
                 f.write(b"\0" * MIB)
+        if leave:
+            return
         with contextlib.suppress(OSError):
             while True:
                 f.write(b"\0" * 512)
+
+
+def write_log(path, count):
+    """So many changes of 60 KB: what the full disk has set aside for the log is not enough for 2400 of them."""
+    with open(path, "w"):
+        pass
+    for i in range(count):
+        os.setxattr(path, "user.large", bytes([i % 251]) * 60_000)
+    return bytes([(count - 1) % 251]) * 60_000
 
 
 def a_full_disk_under_one_masters_log(cluster):
@@ -375,7 +391,7 @@ def a_full_disk_under_one_masters_log(cluster):
         path = os.path.join(cluster.dir, name)
         os.rename(path, path + ".moved")
         os.makedirs(path)
-        run(["mount", "-t", "tmpfs", "-o", "size=400m", "cairn-test", path])
+        run(["mount", "-t", "tmpfs", "-o", "size=900m", "cairn-test", path])
         cluster.disks.append(path)
         shutil.copytree(path + ".moved", path, dirs_exist_ok=True)
     cluster.up()
@@ -384,9 +400,14 @@ def a_full_disk_under_one_masters_log(cluster):
         victim = follower(cluster)
         disk = os.path.join(cluster.dir, victim)
         fill_disk(disk)
-        fill(f"{mnt}/one", 3000)
+        one = write_log(f"{mnt}/one", 2400)
         goes_on(worker)
         assert cluster.leader() != victim
+        if not cluster.programs()[victim]["running"]:  # then it says why
+            with open(os.path.join(cluster.dir, "log", victim + ".err")) as f:
+                said = f.read()
+            print(f"        the follower ended: {said.strip()[-300:]}", flush=True)
+            assert "space" in said, f"{victim} ended, and said: {said}"
         os.unlink(disk + "/ballast")
         if not cluster.programs()[victim]["running"]:
             cluster.start(victim)
@@ -394,11 +415,12 @@ def a_full_disk_under_one_masters_log(cluster):
         # And the leader's.
         leader = cluster.leader()
         disk = os.path.join(cluster.dir, leader)
-        fill_disk(disk)
+        fill_disk(disk, leave=16 * MIB)  # below its reserve
         wait_for("it to step aside", lambda: "master.stepping_aside" in log_of(cluster, leader), 20)
         wait_for("another leader", lambda: cluster.leader() not in (None, leader), 20)
         goes_on(worker)
-        fill(f"{mnt}/two", 3000)
+        fill_disk(disk)
+        two = write_log(f"{mnt}/two", 2400)
         warnings = cluster.group()["warnings"]
         assert any(cluster.programs()[leader]["address"] in w for w in warnings), warnings
         os.unlink(disk + "/ballast")
@@ -406,8 +428,7 @@ def a_full_disk_under_one_masters_log(cluster):
             cluster.start(leader)
         wait_for("three masters in order", lambda: in_order(cluster, 3), 40)
         goes_on(worker)
-    is_filled(f"{mnt}/one", 3000)
-    is_filled(f"{mnt}/two", 3000)
+    assert os.getxattr(f"{mnt}/one", "user.large") == one and os.getxattr(f"{mnt}/two", "user.large") == two
 
 
 def a_damaged_log_stops_its_master(cluster):

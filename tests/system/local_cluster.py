@@ -33,6 +33,19 @@ def wait_for(what, condition, seconds):
         subprocess.run(["sleep", "0.05"], check=True)
 
 
+def wait_ended(what, pid):
+    """Until a killed process has no thread left: the last one still holds its files, and so the lock of its folder."""
+    def ended():
+        try:
+            with open(f"/proc/{pid}/stat") as f:
+                zombie = f.read().rsplit(")", 1)[1].split()[0] in "ZX"
+            return zombie and len(os.listdir(f"/proc/{pid}/task")) == 1
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+
+    wait_for(f"{what} to end", ended, 10)
+
+
 class Cluster:
     def __init__(self, chunkservers=3, masters=1):
         self.folder = tempfile.mkdtemp(prefix="cairn-test-")
@@ -90,7 +103,7 @@ class Cluster:
         if number == signal.SIGCONT:
             self.stopped.discard(pid)
         if number == signal.SIGKILL:
-            wait_for(f"{name} to end", lambda: not self.programs()[name]["running"], 10)
+            wait_ended(name, pid)
 
     def kill(self, name):
         self.signal(name, signal.SIGKILL)
