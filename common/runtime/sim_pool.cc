@@ -40,7 +40,12 @@ void SimPool::crash() {
 void SimPool::start_work(const std::shared_ptr<State>& state) {
   if (state->idle == 0 || state->waiting.empty()) return;
   --state->idle;
-  state->node.schedule(Duration::zero(), Simulator::EventKind::kPool, "work", 0, [state] {
+  SimNode& node = state->node;
+  const SimOptions& options = node.simulator().options();
+  Duration before = options.pool_works_late
+                        ? Simulator::draw(*node.machine_random_, options.pool_min, options.pool_max)
+                        : Duration::zero();
+  node.schedule(before, Simulator::EventKind::kPool, "work", 0, [state] {
     // The pool's destructor may have done it all.
     if (!state->waiting.empty()) {
       run_one(state);
@@ -58,8 +63,8 @@ void SimPool::run_one(const std::shared_ptr<State>& state) {
   job.work();
   job.work = nullptr;
   const SimOptions& options = node.simulator().options();
-  Duration cost =
-      node.memory_disk().take_cost() + Simulator::draw(*node.machine_random_, options.pool_min, options.pool_max);
+  Duration cost = node.memory_disk().take_cost();
+  if (!options.pool_works_late) cost += Simulator::draw(*node.machine_random_, options.pool_min, options.pool_max);
   node.schedule(cost, Simulator::EventKind::kPool, "done", 0, [state, done = std::move(job.done)]() mutable {
     --state->pending;
     ++state->idle;

@@ -42,6 +42,9 @@ struct SimOptions {
   // What a pool adds to the cost that the disk names (DiskSpeed).
   Duration pool_min = std::chrono::microseconds(10);
   Duration pool_max = std::chrono::microseconds(200);
+  // That time passes before the work instead of after it: what a program says meanwhile is said before it is on disk,
+  // and a crash finds it there.
+  bool pool_works_late = false;
   // Called with a line for each event, for people.
   std::function<void(std::string_view)> trace;
 };

@@ -19,7 +19,7 @@ constexpr Duration kHealed = std::chrono::seconds(60);  // everything is well ag
 class GroupSim {
  public:
   GroupSim(uint64_t seed, const GroupOptions& options)
-      : options_(options), simulator_(seed), random_(simulator_.random()) {
+      : options_(options), simulator_(seed, simulation(seed)), random_(simulator_.random()) {
     for (size_t i = 0; i < options.masters; ++i) {
       SimNodeOptions node;
       node.drift_ppm = static_cast<int64_t>(random_.below(2001)) - 1000;
@@ -29,6 +29,7 @@ class GroupSim {
       masters_.push_back(master);
     }
     lossy_ = random_.chance(1, 2);
+    rough_ = random_.chance(1, 2);
   }
   ~GroupSim() {
     for (Master& master : masters_) {
@@ -51,10 +52,16 @@ class GroupSim {
   }
 
  private:
+  // Disks that are faster than the network, and slower.
+  static SimOptions simulation(uint64_t seed) {
+    return {.pool_max = std::chrono::microseconds(seed % 3 == 0 ? 200 : 2000), .pool_works_late = true};
+  }
+
   struct Master {
     SimNode* node = nullptr;
     MasterId id;
     bool member = false;  // was added, and not removed since
+    bool lost = false;    // its disk is; nobody starts it
   };
 
   std::string play();
@@ -75,6 +82,9 @@ class GroupSim {
   bool add(Master& master, Duration limit);
   bool remove(Master& master, Duration limit);
   void replace(Master& master);
+  void power_fails_around(Master& spared);
+  void crash_soon(Master& master);
+  void sent(Master& from);
   std::string trouble();
   std::string states();
   void tell(const std::string& what) const {
@@ -88,6 +98,8 @@ class GroupSim {
   std::vector<Master> masters_;
   bool working_ = true;
   bool lossy_ = false;
+  bool rough_ = false;              // crashes while the group is made
+  Master* about_to_crash_ = nullptr;  // with the next message that it sends
   uint64_t next_id_ = 1;
   uint64_t changes_ = 0;
   uint64_t replaced_ = 0;
@@ -115,6 +127,10 @@ void GroupSim::start(Master& master) {
     settings.twice = 10;
     settings.late = 10;
   }
+  settings.on_send = [this, &master](std::string_view) {
+    sent(master);
+    return true;
+  };
   master.node->start([this, settings](World& world) {
     return std::make_shared<GroupMaster>(world, simulator_, history_, settings, working_);
   });
@@ -206,16 +222,65 @@ bool GroupSim::grow() {
     prepare(masters_[i], false);
     start(masters_[i]);
     simulator_.run_for(500ms);
+    if (rough_) {
+      for (uint64_t crashes = random_.below(4); crashes > 0; --crashes) {
+        Master& victim = masters_[random_.below(i + 1)];
+        uint64_t within_ms = i == 1 ? 300 : 1500;  // the first has a group to itself for so long
+        simulator_.after(std::chrono::milliseconds(random_.below(within_ms)), [this, &victim] { crash_soon(victim); });
+      }
+    }
     if (!add(masters_[i], 60s)) return false;
   }
   return true;
+}
+
+// With loss of power, in the moment after it has sent something: what it said of its disk must be so. Comes back soon.
+void GroupSim::crash_soon(Master& master) {
+  if (about_to_crash_ == nullptr) about_to_crash_ = &master;
+}
+
+void GroupSim::sent(Master& from) {
+  if (about_to_crash_ != &from) return;
+  simulator_.after(std::chrono::microseconds(random_.below(400)), [this, &from] {
+    about_to_crash_ = nullptr;
+    if (!from.node->running()) return;
+    tell("crash " + from.node->name() + " with a message under way");
+    from.node->crash(random_.chance(3, 4) ? Crash::kPower : Crash::kPowerKeepsPart);
+    simulator_.after(std::chrono::milliseconds(random_.below(1500)), [this, &from] {
+      if (!from.node->running() && !from.lost) start(from);
+    });
+  });
+}
+
+// One is cut off; the others lose power just when one of them has acknowledged something. Then the leader stays away,
+// and the one that was spared decides with those that have lost something.
+void GroupSim::power_fails_around(Master& spared) {
+  Master* leads = leader();
+  if (leads == nullptr || leads == &spared) return;
+  tell("power fails around " + spared.node->name());
+  for (Master& master : masters_) {
+    if (&master != &spared) simulator_.block(*spared.node, *master.node);
+  }
+  simulator_.run_for(std::chrono::milliseconds(random_.below(100)));
+  uint64_t before = history_.done();
+  simulator_.run_until([&] { return history_.done() > before; }, 2s);
+  for (Master& master : masters_) {
+    if (&master != &spared && master.node->running()) master.node->crash(Crash::kPower);
+  }
+  simulator_.unblock_all();
+  for (Master& master : masters_) {
+    if (&master != leads && !master.node->running()) start(master);
+  }
 }
 
 // A disk is lost for good: the master is removed, and comes back with an empty folder and another id.
 void GroupSim::replace(Master& master) {
   tell("replace " + master.node->name());
   if (master.node->running()) master.node->crash(Crash::kPower);
-  if (!remove(master, 20s)) return start(master);
+  master.lost = true;
+  bool removed = remove(master, 20s);
+  master.lost = false;
+  if (!removed) return start(master);
   CHECK(master.node->memory_disk().remove_tree("/master"));
   prepare(master, false);
   start(master);
@@ -225,7 +290,7 @@ void GroupSim::replace(Master& master) {
 void GroupSim::one_fault() {
   Master& one = any();
   Master& other = any();
-  switch (random_.below(12)) {
+  switch (random_.below(14)) {
     case 0:
     case 1: {
       static constexpr Crash kinds[] = {Crash::kProcess, Crash::kPower, Crash::kPowerKeepsPart};
@@ -291,11 +356,18 @@ void GroupSim::one_fault() {
         replace(one);
       }
       break;
+    case 12:
+      crash_soon(one);
+      break;
+    case 13:
+      power_fails_around(one);
+      break;
   }
 }
 
 std::string GroupSim::heal_and_check() {
   tell("heal");
+  about_to_crash_ = nullptr;
   simulator_.unblock_all();
   for (Master& master : masters_) {
     if (!master.node->running()) start(master);
