@@ -123,6 +123,7 @@ Task<void> RaftLog::stop() {
     // A checkpoint that somebody asked for.
     Semaphore::Permit permit = co_await checkpoint_mutex_.lock();
   }
+  retired_ = true;  // what still arrives finds nothing that could answer
   co_await applier_->close();
 }
 

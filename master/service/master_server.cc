@@ -20,6 +20,7 @@
 namespace cairn {
 
 namespace {
+constexpr Duration kHandingOver = std::chrono::seconds(1);
 constexpr Duration kBeforeOpeningAgain = std::chrono::milliseconds(50);
 
 uint32_t ms(Duration duration) {
@@ -261,6 +262,11 @@ Task<void> MasterServer::Impl::close() {
   if (http) co_await http->stop();
   http.reset();
   if (keeper) keeper->stop_leading();
+  // While the others' acknowledgements are still heard; a sole voter has nobody to hand over to.
+  if (log && log->leading()) {
+    [[maybe_unused]] Result<void> handed =
+        co_await log->transfer_leadership(MasterId(), world.clock().now() + kHandingOver);
+  }
   if (server) co_await server->stop();
   if (exports) co_await exports->stop();
   if (keeper) co_await keeper->stop();
