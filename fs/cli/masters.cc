@@ -5,6 +5,7 @@
 
 #include "fs/cli/cluster_files.h"
 #include "fs/cli/local_cluster.h"
+#include "fs/cli/mount_tools.h"
 #include "fs/fuse/kernel_mount.h"
 
 namespace cairn {
@@ -32,6 +33,14 @@ std::string to_text(const std::vector<Address>& masters) {
   return out;
 }
 
+namespace {
+// What the mount's process knows by now, if it says so; else what it was mounted with.
+std::string masters_of_mount(const KernelMount& mount) {
+  Result<MountRecord> record = find_mount(*make_command_disk(), mount.mountpoint);
+  return record && !record->masters.empty() ? record->masters : masters_of_source(mount.source);
+}
+}  // namespace
+
 Result<OnMount> mount_of(const std::string& path) {
   std::error_code failed;
   std::filesystem::path absolute = std::filesystem::weakly_canonical(path, failed);
@@ -41,7 +50,7 @@ Result<OnMount> mount_of(const std::string& path) {
     std::string prefix = mount.mountpoint == "/" ? "/" : mount.mountpoint + "/";
     bool on = absolute.string() == mount.mountpoint || absolute.string().starts_with(prefix);
     if (on && mount.mountpoint.size() >= best.mountpoint.size()) {
-      best = {.mountpoint = mount.mountpoint, .masters = masters_of_source(mount.source)};
+      best = {.mountpoint = mount.mountpoint, .masters = masters_of_mount(mount)};
     }
   }
   if (best.mountpoint.empty()) return Error(ErrorCode::kNotFound, path + " is not on a Cairn mount");
@@ -58,7 +67,7 @@ Result<std::vector<Address>> find_masters(const std::string& given, const std::s
     return mount.error();
   }
   std::vector<KernelMount> mounts = kernel_mounts();
-  if (!mounts.empty()) return parse_masters(masters_of_source(mounts.front().source));
+  if (!mounts.empty()) return parse_masters(masters_of_mount(mounts.front()));
   Result<LocalCluster> local = LocalCluster::load(default_local_folder());
   if (local) return parse_masters(local->masters());
   return Error(ErrorCode::kNotFound, "no cluster is named: use --master HOST:PORT or set CAIRN_MASTERS");

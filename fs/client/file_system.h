@@ -149,6 +149,8 @@ class FileSystem {
     uint64_t bytes = 0;
   };
   virtual std::vector<Unsynced> unsynced() const = 0;
+  // All masters that are known by now: those it was told, and what it has learned of the group since.
+  virtual std::vector<Address> masters() const = 0;
 
   virtual SessionId session() const = 0;
   virtual ClusterId cluster() const = 0;

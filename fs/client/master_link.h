@@ -53,6 +53,7 @@ class MasterLink {
   void set_open_inodes(std::function<std::vector<InodeId>()> source) { open_inodes_ = std::move(source); }
   // The master no longer knows the session: everything under it is lost. A new one has been opened when this is called.
   void on_session_lost(std::function<void()> callback) { session_lost_ = std::move(callback); }
+  std::vector<Address> masters() const { return masters_.addresses(); }
   uint64_t requests_sent() const { return requests_sent_; }
 
   // Ends the session (bounded) and stops.

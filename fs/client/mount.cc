@@ -224,6 +224,10 @@ Task<Result<void>> Mount::sync_all(TimePoint deadline) {
   co_return result;
 }
 
+std::vector<Address> Mount::masters() const {
+  return master_.masters();
+}
+
 std::vector<FileSystem::Unsynced> Mount::unsynced() const {
   std::vector<Unsynced> out;
   for (auto& [id, inode] : inodes_) {

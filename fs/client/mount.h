@@ -61,6 +61,7 @@ class Mount final : public FileSystem {
 
   Task<Result<void>> sync_all(TimePoint deadline) override;
   std::vector<Unsynced> unsynced() const override;
+  std::vector<Address> masters() const override;
   SessionId session() const override { return master_.session(); }
   ClusterId cluster() const override { return master_.cluster(); }
   Task<Result<void>> close(TimePoint deadline) override;

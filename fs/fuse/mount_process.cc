@@ -26,9 +26,12 @@ Task<Result<std::unique_ptr<FileSystem>>> connect_file_system(World* world, Moun
   co_return connected;
 }
 
-std::string masters_of(const ClientOptions& client) {
+// How often the run file is made to say which masters there are now.
+constexpr Duration kNoteMastersInterval = std::chrono::seconds(1);
+
+std::string text_of(const std::vector<Address>& masters) {
   std::string text;
-  for (const Address& master : client.masters) {
+  for (const Address& master : masters) {
     if (!text.empty()) text += ',';
     text += to_string(master);
   }
@@ -62,7 +65,7 @@ MountProcess::MountProcess(RealWorld& world, MountOptions options, GuardianLink&
       options_(std::move(options)),
       guardian_(guardian),
       readiness_(readiness),
-      record_(new_mount_record(options_.mountpoint, masters_of(options_.client))),
+      record_(new_mount_record(options_.mountpoint, text_of(options_.client.masters))),
       pool_(world.make_pool("mount", 2)),
       control_(world, [this](std::string path) { return answer(std::move(path)); }),
       changed_(world.executor()),
@@ -84,7 +87,7 @@ Task<int> MountProcess::run() {
   } else {
     readiness_.ready();
     log_info("mount.ready", "mountpoint={} masters={} device=0:{}", quoted(options_.mountpoint),
-             masters_of(options_.client), session_->device_minor());
+             text_of(options_.client.masters), session_->device_minor());
     co_await wait_for_end();
   }
   int status = co_await finish();
@@ -108,8 +111,24 @@ Task<Result<void>> MountProcess::start() {
   Result<void> recorded = write_mount_record(world_.disk(), record_);
   if (!recorded) co_return recorded.error().in("writing " + record_.path);
   recorded_ = true;
+  tasks_.spawn(note_masters());
   Result<void> listening = control_.listen(record_.socket);
   co_return listening;
+}
+
+// Masters come and go while it is mounted; commands that find the cluster by this mount must reach those of today.
+Task<void> MountProcess::note_masters() {
+  for (;;) {
+    Result<void> slept = co_await tasks_.sleep_for(kNoteMastersInterval);
+    if (!slept) co_return;
+    std::string masters = text_of(file_system_->masters());
+    if (masters.empty() || masters == record_.masters) continue;
+    record_.masters = std::move(masters);
+    Result<void> written = co_await pool_->run([&disk = world_.disk(), record = record_]() -> Result<void> {
+      return write_mount_record(disk, record);
+    });
+    if (!written) log_warning("mount.run_file", "path={} error={}", record_.path, quoted(written.error().message()));
+  }
 }
 
 Task<void> MountProcess::watch_signals() {

@@ -46,6 +46,7 @@ class MountProcess {
  private:
   Task<Result<void>> start();
   Task<void> wait_for_end();
+  Task<void> note_masters();
   Task<void> watch_signals();
   Task<void> watch_session();
   Task<void> detach();

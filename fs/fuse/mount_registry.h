@@ -19,7 +19,7 @@ namespace cairn {
 
 struct MountRecord {
   std::string mountpoint;  // absolute, without links
-  std::string masters;     // "host:port,host:port"
+  std::string masters;     // "host:port,host:port": those that the mount knows by now
   ProcessId process;       // the mount's own process: it ends when all is flushed
   ProcessId guardian;      // gives the exit status; ends last
   std::string socket;      // control socket: /metrics, /health, /sync

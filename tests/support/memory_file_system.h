@@ -69,6 +69,7 @@ class MemoryFileSystem final : public FileSystem {
 
   Task<Result<void>> sync_all(TimePoint deadline) override;
   std::vector<Unsynced> unsynced() const override;
+  std::vector<Address> masters() const override { return {}; }
   SessionId session() const override { return SessionId(1); }
   ClusterId cluster() const override { return ClusterId(1); }
   Task<Result<void>> close(TimePoint deadline) override;

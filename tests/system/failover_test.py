@@ -223,6 +223,8 @@ def a_mount_that_was_told_one_master_survives_it(cluster):
         f.flush()
         os.fsync(f.fileno())
     assert sorted(os.listdir(path)) == ["after", "before"]
+    # A command that finds the cluster by the mount reaches the masters that the mount has learned of.
+    assert "5000" in run([CAIRN, "info", f"{path}/after"]).stdout
     assert cluster.leader() in ("master-2", "master-3")
 
 
