@@ -91,7 +91,7 @@ class Cluster:
 
     def start(self):
         if self.count > 1:
-            subprocess.run([self.bin / "cairn", "local", "up", "--dir", self.folder / "local", "--masters",
+            subprocess.run([self.bin / "cairn", "local", "up", "--dir", self.folder / "local", "--tcp", "--masters",
                             str(self.count)], check=True, stdout=subprocess.DEVNULL)
             return
         if self.tls and not self.tls.exists():  # beside the programs' folders: they find it

@@ -45,8 +45,9 @@ for p in $SET; do
       "$HERE/peers/up-fuse-passthrough.sh"
       add fuse-passthrough "$PEERS/fuse-passthrough/mnt" "" "libfuse $(pkg libfuse3-3) passthrough_ll, ${PTOPTS:-writeback,cache=auto}, over the same local filesystem; fsync is passed on";;
     cairn)
+      network="Unix sockets"; if [ -n "${CAIRN_TCP:-}" ]; then network="TCP and TLS"; fi
       "$HERE/peers/up-cairn.sh"
-      add cairn "$PEERS/cairn/mnt" cairn "Cairn $("${CAIRN_BIN:-$HERE/../../build/release/bin}/cairn" --version), 1 master, 3 chunkservers, goal 3; fsync is on all replicas' and the master's disk";;
+      add cairn "$PEERS/cairn/mnt" cairn "Cairn $("${CAIRN_BIN:-$HERE/../../build/release/bin}/cairn" --version), 1 master, 3 chunkservers, goal 3, over $network; fsync is on all replicas' and the master's disk";;
     moosefs)
       "$HERE/peers/up-moosefs.sh" 3
       v="MooseFS $(pkg moosefs-master), 1 master, 3 chunkservers, HDD_FSYNC_BEFORE_CLOSE=${FSYNC:-0}, CHANGELOG_SAVE_MODE=0 (both as shipped: nothing is fsynced by the servers)"

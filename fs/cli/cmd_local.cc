@@ -1,6 +1,7 @@
 // cairn local: a whole cluster on this machine.
 #include <algorithm>
 #include <cstdio>
+#include <filesystem>
 #include <fmt/core.h>
 #include <memory>
 #include <string>
@@ -24,6 +25,7 @@ struct LocalArguments {
   std::string folder = default_local_folder();
   uint32_t chunkservers = 3;
   uint32_t masters = 1;
+  bool tcp = false;
   std::string mountpoint;
   bool json = false;
 };
@@ -33,9 +35,22 @@ void say(const std::string& line) {
   std::fflush(stdout);
 }
 
+// Servers are told it, and run elsewhere.
+std::string absolute(const std::string& folder) {
+  std::error_code failed;
+  std::filesystem::path path = std::filesystem::absolute(folder, failed).lexically_normal();
+  if (!path.has_filename()) path = path.parent_path();
+  return failed ? folder : path.string();
+}
+
 int up(const LocalArguments& arguments) {
-  Result<LocalCluster> cluster = LocalCluster::load_or_make(arguments.folder, arguments.chunkservers);
+  Result<LocalCluster> cluster =
+      LocalCluster::load_or_make(absolute(arguments.folder), arguments.chunkservers, arguments.tcp);
   if (!cluster) return complain("local up", cluster.error());
+  if (arguments.tcp && !cluster->on_tcp())
+    return complain("local up", Error(ErrorCode::kInvalid,
+                                      "--tcp: this cluster was made with Unix sockets, and a "
+                                      "server's address stays; make another one with --dir"));
   Result<void> grown = cluster->grow_masters(arguments.masters);
   if (!grown) return complain("local up", grown.error());
   Result<void> started = cluster->up(say);
@@ -55,7 +70,7 @@ int up(const LocalArguments& arguments) {
 }
 
 int down(const LocalArguments& arguments) {
-  Result<LocalCluster> cluster = LocalCluster::load(arguments.folder);
+  Result<LocalCluster> cluster = LocalCluster::load(absolute(arguments.folder));
   if (!cluster) return complain("local down", cluster.error());
   int status = kExitOk;
   for (const KernelMount& mount : kernel_mounts()) {
@@ -72,7 +87,7 @@ int down(const LocalArguments& arguments) {
 }
 
 int status(const LocalArguments& arguments) {
-  Result<LocalCluster> cluster = LocalCluster::load(arguments.folder);
+  Result<LocalCluster> cluster = LocalCluster::load(absolute(arguments.folder));
   if (!cluster && cluster.code() == ErrorCode::kNotFound) {
     complain("local status", cluster.error());
     return kExitNotRunning;
@@ -124,6 +139,7 @@ void add_local_commands(CLI::App& app, Action& action) {
   up_command->add_option("--masters", arguments->masters, "How many: 1, 3 or 5; a cluster with fewer grows")
       ->check(CLI::IsMember({1, 3, 5}))
       ->capture_default_str();
+  up_command->add_flag("--tcp", arguments->tcp, "When it is made: TCP and TLS on loopback, as between machines");
   up_command->add_option("--mount", arguments->mountpoint, "Mount it there, too");
   up_command->callback([arguments, &action] { action = [arguments] { return up(*arguments); }; });
   CLI::App* down_command = local->add_subcommand("down", "Unmount and stop it; everything stays on disk");

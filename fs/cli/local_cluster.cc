@@ -15,6 +15,7 @@
 #include <spawn.h>
 #include <sstream>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <utility>
@@ -31,11 +32,13 @@ namespace cairn {
 namespace {
 
 namespace stdfs = std::filesystem;
-constexpr int kVersion = 1;
+constexpr int kVersion = 2;
 constexpr Duration kStartLimit = std::chrono::seconds(60);
 constexpr Duration kAskLimit = std::chrono::seconds(2);
 constexpr Duration kAddLimit = std::chrono::minutes(5);
 constexpr int kStopSeconds = 20;
+constexpr const char* kLoopback = "127.0.0.1:";
+constexpr const char* kUnix = "unix:";
 
 // Waits without a clock or a thread: for what another process will do.
 void pause_ms(int ms) {
@@ -82,6 +85,18 @@ std::optional<ProcessId> read_pid(const std::string& path) {
   return is_alive(process) ? std::optional(process) : std::nullopt;
 }
 
+std::string server_name(size_t i) {
+  return "chunkserver-" + std::to_string(i + 1);
+}
+
+// A socket in that folder can have an address: it is short enough for the kernel (unix(7)), and lists of addresses and
+// the files they are written to know where it ends.
+bool fits_a_socket(const std::string& folder) {
+  constexpr size_t kLongestName = sizeof("/run/chunkserver-64.sock");  // with the zero at the end
+  return folder.size() + kLongestName <= sizeof(sockaddr_un::sun_path) &&
+         folder.find_first_of(",\"\\\n\r\t ") == std::string::npos;
+}
+
 }  // namespace
 
 std::string default_local_folder() {
@@ -115,40 +130,41 @@ Result<LocalCluster> LocalCluster::load(const std::string& folder) {
     size_t equals = line.find('=');
     if (equals == std::string::npos) continue;
     std::string key = line.substr(0, equals);
-    int value = std::atoi(line.c_str() + equals + 1);
-    if (key == "version") version = value;
-    if (key == "master_port") cluster.master_ports_.push_back(static_cast<uint16_t>(value));
-    if (key == "chunkserver_port") cluster.server_ports_.push_back(static_cast<uint16_t>(value));
+    std::string value = line.substr(equals + 1);
+    if (key == "version") version = std::atoi(value.c_str());
+    if (key == "master") cluster.masters_.push_back(value);
+    if (key == "chunkserver") cluster.servers_.push_back(value);
+    // Version 1: all are on loopback.
+    if (key == "master_port") cluster.masters_.push_back(kLoopback + value);
+    if (key == "chunkserver_port") cluster.servers_.push_back(kLoopback + value);
   }
-  if (version != kVersion) {
+  if (version < 1 || version > kVersion) {
     return Error(ErrorCode::kNotSupported, folder + "/local.conf: version " + std::to_string(version) +
-                                               ", this program knows " + std::to_string(kVersion));
+                                               ", this program knows 1 to " + std::to_string(kVersion));
   }
-  if (cluster.master_ports_.empty() || cluster.server_ports_.empty())
-    return Error(ErrorCode::kCorrupt, folder + "/local.conf: ports are missing");
-  cluster.chunkservers_ = static_cast<uint32_t>(cluster.server_ports_.size());
+  if (cluster.masters_.empty() || cluster.servers_.empty())
+    return Error(ErrorCode::kCorrupt, folder + "/local.conf: addresses are missing");
   return cluster;
 }
 
-Result<LocalCluster> LocalCluster::load_or_make(const std::string& folder, uint32_t chunkservers) {
+Result<LocalCluster> LocalCluster::load_or_make(const std::string& folder, uint32_t chunkservers, bool tcp) {
   Result<LocalCluster> there = load(folder);
   if (there || there.code() != ErrorCode::kNotFound) return there;
   LocalCluster cluster;
   cluster.folder_ = folder;
-  cluster.chunkservers_ = chunkservers;
+  tcp = tcp || !fits_a_socket(folder);
   std::error_code failed;
   for (const char* sub : {"config", "log", "run"}) {
     stdfs::create_directories(folder + "/" + sub, failed);
     if (failed) return Error(from_errno(failed.value()), "making " + folder + "/" + sub + ": " + failed.message());
   }
-  Result<uint16_t> master = free_port();
+  Result<std::string> master = cluster.new_address(master_name(0), tcp);
   if (!master) return master.error();
-  cluster.master_ports_.push_back(*master);
-  while (cluster.server_ports_.size() < chunkservers) {
-    Result<uint16_t> port = free_port();
-    if (!port) return port.error();
-    bool taken = *port == *master || std::ranges::find(cluster.server_ports_, *port) != cluster.server_ports_.end();
-    if (!taken) cluster.server_ports_.push_back(*port);
+  cluster.masters_.push_back(*master);
+  while (cluster.servers_.size() < chunkservers) {
+    Result<std::string> address = cluster.new_address(server_name(cluster.servers_.size()), tcp);
+    if (!address) return address.error();
+    cluster.servers_.push_back(*address);
   }
   Result<void> configs = cluster.write_configs();
   if (!configs) return configs.error();
@@ -159,16 +175,30 @@ Result<LocalCluster> LocalCluster::load_or_make(const std::string& folder, uint3
   return cluster;
 }
 
-Result<void> LocalCluster::grow_masters(uint32_t masters) {
-  bool grown = false;
-  while (master_ports_.size() < masters) {
+bool LocalCluster::on_tcp() const {
+  return !masters_.front().starts_with(kUnix);
+}
+
+// A socket in the folder, or a free port that is not chosen yet.
+Result<std::string> LocalCluster::new_address(const std::string& name, bool tcp) const {
+  if (!tcp) return kUnix + folder_ + "/run/" + name + ".sock";
+  for (;;) {
     Result<uint16_t> port = free_port();
     if (!port) return port.error();
-    bool taken = std::ranges::find(server_ports_, *port) != server_ports_.end() ||
-                 std::ranges::find(master_ports_, *port) != master_ports_.end();
-    if (taken) continue;
-    master_ports_.push_back(*port);
-    Result<void> config = write_master_config(master_ports_.size() - 1);
+    std::string address = kLoopback + std::to_string(*port);
+    if (std::ranges::find(masters_, address) == masters_.end() &&
+        std::ranges::find(servers_, address) == servers_.end())
+      return address;
+  }
+}
+
+Result<void> LocalCluster::grow_masters(uint32_t masters) {
+  bool grown = false;
+  while (masters_.size() < masters) {
+    Result<std::string> address = new_address(master_name(masters_.size()), on_tcp());
+    if (!address) return address.error();
+    masters_.push_back(*address);
+    Result<void> config = write_master_config(masters_.size() - 1);
     if (!config) return config;
     grown = true;
   }
@@ -177,10 +207,10 @@ Result<void> LocalCluster::grow_masters(uint32_t masters) {
 
 Result<void> LocalCluster::write_conf() const {
   std::string text = fmt::format("version={}\n", kVersion);
-  for (uint16_t port : master_ports_)
-    text += fmt::format("master_port={}\n", port);
-  for (uint16_t port : server_ports_)
-    text += fmt::format("chunkserver_port={}\n", port);
+  for (const std::string& address : masters_)
+    text += fmt::format("master={}\n", address);
+  for (const std::string& address : servers_)
+    text += fmt::format("chunkserver={}\n", address);
   std::string path = folder_ + "/local.conf";
   Result<void> written = write_text(path + ".new", text);
   if (written && std::rename((path + ".new").c_str(), path.c_str()) != 0) return errno_error("writing " + path);
@@ -189,17 +219,15 @@ Result<void> LocalCluster::write_conf() const {
 
 std::string LocalCluster::masters() const {
   std::string out;
-  for (size_t i = 0; i < master_ports_.size(); ++i)
-    out += (i == 0 ? "" : ",") + master_address(i);
+  for (const std::string& address : masters_)
+    out += (out.empty() ? "" : ",") + address;
   return out;
 }
 
 bool LocalCluster::is_source(const std::string& source) const {
   std::istringstream in(source);
   for (std::string address; std::getline(in, address, ',');) {
-    for (size_t i = 0; i < master_ports_.size(); ++i) {
-      if (address == master_address(i)) return true;
-    }
+    if (std::ranges::find(masters_, address) != masters_.end()) return true;
   }
   return false;
 }
@@ -209,20 +237,20 @@ Result<void> LocalCluster::write_master_config(size_t i) const {
       "# A master of the local cluster. All keys: cairn-master --example-config\n"
       "[master]\nfolder = \"{0}/{1}\"\nlisten = \"{2}\"\n\n[cluster]\nexpected_servers = {3}\n\n[log]\nfile = "
       "\"{0}/log/{1}.log\"\n",
-      folder_, master_name(i), master_address(i), server_ports_.size());
+      folder_, master_name(i), masters_[i], servers_.size());
   return write_text(fmt::format("{}/config/{}.toml", folder_, master_name(i)), text);
 }
 
 // Written once: what the user changes in them stays.
 Result<void> LocalCluster::write_configs() const {
   Result<void> written = write_master_config(0);
-  for (size_t i = 0; written && i < server_ports_.size(); ++i) {
+  for (size_t i = 0; written && i < servers_.size(); ++i) {
     // Each counts as a failure domain of its own: on one machine there is nothing else to spread over.
     std::string server = fmt::format(
         "# Chunkserver {1} of the local cluster. All keys: cairn-chunkserver --example-config\n"
-        "[chunkserver]\nlisten = \"127.0.0.1:{2}\"\nmasters = [\"{3}\"]\ndomain = \"chunkserver-{1}\"\n\n"
+        "[chunkserver]\nlisten = \"{2}\"\nmasters = [\"{3}\"]\ndomain = \"chunkserver-{1}\"\n\n"
         "[store]\ndirectories = [\"{0}/chunks-{1}\"]\n\n[log]\nfile = \"{0}/log/chunkserver-{1}.log\"\n",
-        folder_, i + 1, server_ports_[i], master_address(0));
+        folder_, i + 1, servers_[i], masters_[0]);
     written = write_text(fmt::format("{}/config/chunkserver-{}.toml", folder_, i + 1), server);
   }
   return written;
@@ -230,18 +258,18 @@ Result<void> LocalCluster::write_configs() const {
 
 std::vector<LocalCluster::Program> LocalCluster::programs() const {
   std::vector<Program> out;
-  for (size_t i = 0; i < master_ports_.size(); ++i) {
+  for (size_t i = 0; i < masters_.size(); ++i) {
     out.push_back({.name = master_name(i),
                    .binary = "cairn-master",
-                   .address = master_address(i),
+                   .address = masters_[i],
                    .log_file = fmt::format("{}/log/{}.log", folder_, master_name(i)),
                    .process = {}});
   }
-  for (size_t i = 0; i < server_ports_.size(); ++i) {
-    std::string name = "chunkserver-" + std::to_string(i + 1);
+  for (size_t i = 0; i < servers_.size(); ++i) {
+    std::string name = server_name(i);
     out.push_back({.name = name,
                    .binary = "cairn-chunkserver",
-                   .address = "127.0.0.1:" + std::to_string(server_ports_[i]),
+                   .address = servers_[i],
                    .log_file = folder_ + "/log/" + name + ".log",
                    .process = {}});
   }
@@ -258,11 +286,11 @@ Result<void> LocalCluster::start(const Program& program) const {
   if (program.binary == "cairn-master") {
     // An empty folder begins a cluster only if there can be no other: with several masters the others have it, and a
     // first one whose folder was lost waits to be added like any other.
-    bool first = program.name == "master" && master_ports_.size() == 1;
+    bool first = program.name == "master" && masters_.size() == 1;
     std::error_code ignored;
     bool alone = program.name == "master" && !stdfs::exists(folder_ + "/" + master_name(1), ignored);
     arguments.push_back(first || alone ? "--init" : "--join");
-  } else if (master_ports_.size() > 1) {
+  } else if (masters_.size() > 1) {
     // The file names the first master only: it is older than the others, and the user's.
     arguments.insert(arguments.end(), {"--set", "chunkserver.masters=" + masters()});
   }
@@ -301,7 +329,7 @@ Result<void> LocalCluster::up(const Say& say) {
     if (!started) return started;
   }
   Result<void> there = wait_for_servers(say);
-  if (!there || master_ports_.size() == 1) return there;
+  if (!there || masters_.size() == 1) return there;
   return add_masters(say);
 }
 
@@ -341,7 +369,7 @@ Result<void> LocalCluster::wait_for_servers(const Say& say) const {
     if (status)
       alive =
           static_cast<size_t>(std::ranges::count_if(status->servers, [](const ServerStatus& s) { return s.alive; }));
-    if (alive >= server_ports_.size()) return {};
+    if (alive >= servers_.size()) return {};
     for (const Program& program : programs()) {
       ::waitpid(-1, nullptr, WNOHANG);  // those that have ended are children of ours
       if (program.process && !is_zombie(program.process->pid)) continue;
@@ -351,12 +379,12 @@ Result<void> LocalCluster::wait_for_servers(const Say& say) const {
     }
     if (waited_ms >= limit_ms) break;
     if (waited_ms > 0 && waited_ms % 5000 == 0)
-      say(fmt::format("waiting for the chunkservers: {} of {} are there", alive, server_ports_.size()));
+      say(fmt::format("waiting for the chunkservers: {} of {} are there", alive, servers_.size()));
     pause_ms(100);
     waited_ms += 100;
   }
   return Error(ErrorCode::kTimeout, fmt::format("{} of {} chunkservers came up within {} s; see {}/log", alive,
-                                                server_ports_.size(), limit_ms / 1000, folder_));
+                                                servers_.size(), limit_ms / 1000, folder_));
 }
 
 // One after the other: each is a voter before the next one comes.

@@ -1,7 +1,8 @@
-// LocalCluster: a whole cluster on this machine, in one folder: masters and chunkservers as real processes on loopback.
+// LocalCluster: a whole cluster on this machine, in one folder: masters and chunkservers as real processes, on Unix
+// sockets (the kernel tells who is there, and nothing needs to be encrypted) or on loopback.
 //
-// The folder: local.conf (ports, each chosen once), config/*.toml, tls/ (its certificates, which the servers find beside
-// their data), master/, master-2/ and so on, chunks-N/, log/, run/*.pid. Blocking; for commands.
+// The folder: local.conf (addresses, each chosen once), config/*.toml, tls/ (its certificates, which the servers find
+// beside their data), master/, master-2/ and so on, chunks-N/, log/, run/*.pid and *.sock. Blocking; for commands.
 #pragma once
 
 #include <cstdint>
@@ -24,8 +25,9 @@ class LocalCluster {
  public:
   // kNotFound if no local cluster was ever made there; kNotSupported if another version of Cairn made it.
   static Result<LocalCluster> load(const std::string& folder);
-  // Loads, or makes one with free ports and one master.
-  static Result<LocalCluster> load_or_make(const std::string& folder, uint32_t chunkservers);
+  // Loads, or makes one with one master. `tcp`: new ones listen on free ports of loopback, not on Unix sockets; so they
+  // do where the folder's path is too long for the kernel, or has signs that an address cannot have.
+  static Result<LocalCluster> load_or_make(const std::string& folder, uint32_t chunkservers, bool tcp);
   // Places for so many masters, if there are fewer; up() starts and adds them.
   Result<void> grow_masters(uint32_t masters);
 
@@ -37,9 +39,10 @@ class LocalCluster {
     std::optional<ProcessId> process;  // running
   };
   const std::string& folder() const { return folder_; }
-  // Of all masters: "127.0.0.1:9400,127.0.0.1:9402".
+  // Of all masters, as --master takes them.
   std::string masters() const;
-  size_t master_count() const { return master_ports_.size(); }
+  size_t master_count() const { return masters_.size(); }
+  bool on_tcp() const;
   // A mount with that source (kernel_mount.h) is of this cluster, also if it was told only some of its masters.
   bool is_source(const std::string& source) const;
   std::vector<Program> programs() const;
@@ -55,7 +58,7 @@ class LocalCluster {
   Result<void> write_configs() const;
   Result<void> write_master_config(size_t i) const;
   Result<void> write_conf() const;
-  std::string master_address(size_t i) const { return "127.0.0.1:" + std::to_string(master_ports_[i]); }
+  Result<std::string> new_address(const std::string& name, bool tcp) const;
   static std::string master_name(size_t i) { return i == 0 ? "master" : "master-" + std::to_string(i + 1); }
   Result<void> start(const Program& program) const;
   Result<void> wait_for_servers(const Say& say) const;
@@ -63,9 +66,8 @@ class LocalCluster {
   std::string pid_file(const std::string& name) const { return folder_ + "/run/" + name + ".pid"; }
 
   std::string folder_;
-  uint32_t chunkservers_ = 3;
-  std::vector<uint16_t> master_ports_;
-  std::vector<uint16_t> server_ports_;
+  std::vector<std::string> masters_;  // addresses
+  std::vector<std::string> servers_;
 };
 
 // The program of that name beside this one, else in $PATH. kNotFound.

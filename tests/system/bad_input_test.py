@@ -221,4 +221,4 @@ if __name__ == "__main__":
     main([wrong_configuration_is_refused, a_folder_or_port_in_use_is_named, mounting_without_a_master_ends_within_ten_seconds,
           garbage_on_the_ports_harms_nobody, names_and_paths, unlinked_files_live_while_they_are_open, servers_of_another_cluster_are_refused,
           a_master_of_another_protocol_is_refused_with_both_versions, a_chunkserver_names_the_versions_of_a_master_of_another_protocol,
-          clients_of_another_protocol_are_refused_with_both_versions])
+          clients_of_another_protocol_are_refused_with_both_versions], tcp=True)

@@ -257,4 +257,4 @@ if __name__ == "__main__":
         ROUNDS = int(sys.argv[at + 1])
         del sys.argv[at:at + 2]
         sys.argv.append("the_leader_is_killed_and_stopped")
-    main([the_leader_is_killed_and_stopped, a_mount_that_was_told_one_master_survives_it, leadership_is_moved_and_a_master_replaced], masters=3)
+    main([the_leader_is_killed_and_stopped, a_mount_that_was_told_one_master_survives_it, leadership_is_moved_and_a_master_replaced], masters=3, tcp=True)

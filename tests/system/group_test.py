@@ -465,4 +465,4 @@ if __name__ == "__main__":
           a_master_that_moved_gets_no_others,
           the_leader_is_removed_and_a_wiped_master_added_again, a_group_grows_to_five_and_shrinks,
           an_interrupted_add_is_completed_by_asking_again, a_master_that_was_away_gets_a_checkpoint, a_full_disk_under_one_masters_log,
-          a_damaged_log_stops_its_master], masters=3)
+          a_damaged_log_stops_its_master], masters=3, tcp=True)

@@ -47,7 +47,7 @@ def wait_ended(what, pid):
 
 
 class Cluster:
-    def __init__(self, chunkservers=3, masters=1):
+    def __init__(self, chunkservers=3, masters=1, tcp=False):
         self.folder = tempfile.mkdtemp(prefix="cairn-test-")
         self.dir = os.path.join(self.folder, "data")
         self.mounts = []
@@ -56,6 +56,7 @@ class Cluster:
         os.makedirs(os.environ["CAIRN_RUN_DIR"])
         self.chunkservers = chunkservers
         self.master_count = masters
+        self.tcp = tcp
         self.disks = []
 
     def configure(self, settings):
@@ -84,7 +85,8 @@ class Cluster:
         self.disks.append(path)
 
     def up(self):
-        run([CAIRN, "local", "up", "--dir", self.dir, "--chunkservers", str(self.chunkservers), "--masters", str(self.master_count)])
+        run([CAIRN, "local", "up", "--dir", self.dir, "--chunkservers", str(self.chunkservers), "--masters", str(self.master_count),
+             *(["--tcp"] if self.tcp else [])])
 
     def programs(self):
         out = run([CAIRN, "local", "status", "--dir", self.dir, "--json"], check=False).stdout
@@ -192,14 +194,14 @@ class Cluster:
             print(f"--- {name}\n{''.join(lines)}", file=sys.stderr)
 
 
-def main(tests, only_by_name=(), masters=1):
+def main(tests, only_by_name=(), masters=1, tcp=False):
     """Runs each test on a fresh cluster; names on the command line choose, also of those that run by name only. Prints what passed."""
     wanted = sys.argv[1:] or [test.__name__ for test in tests]
     failed = []
     for test in [*tests, *only_by_name]:
         if test.__name__ not in wanted:
             continue
-        cluster = Cluster(masters=masters)
+        cluster = Cluster(masters=masters, tcp=tcp)
         begin = time.monotonic()
         try:
             test(cluster)

@@ -258,4 +258,4 @@ def unix_sockets_are_for_their_user(cluster):
 if __name__ == "__main__":
     main([a_local_cluster_speaks_tls_without_being_asked, a_chunkserver_with_a_foreign_certificate_is_refused_and_named,
           a_mount_without_a_good_certificate_fails_and_says_what_to_do, servers_do_not_listen_for_others_in_clear,
-          a_new_certificate_needs_no_restart, data_that_is_authenticated_only_arrives, unix_sockets_are_for_their_user])
+          a_new_certificate_needs_no_restart, data_that_is_authenticated_only_arrives, unix_sockets_are_for_their_user], tcp=True)
