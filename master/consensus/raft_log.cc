@@ -91,8 +91,7 @@ Result<void> RaftLog::start(RecoveredMaster recovered) {
 
 Task<Result<void>> RaftLog::wait_until_leading() {
   // With other voters somebody else may lead: the caller need not wait for that.
-  while (!failed_ && is_sole_voter() &&
-         (own_term_index_ == 0 || applied_ < own_term_index_)) {
+  while (!failed_ && is_sole_voter() && (own_term_index_ == 0 || applied_ < own_term_index_)) {
     co_await changed_.wait();
   }
   if (failed_) co_return Error(ErrorCode::kIo, "the master's log failed while it was opened");
@@ -149,7 +148,7 @@ Task<Result<Committed>> RaftLog::propose(Proposal proposal) {
   if (stopping_ || failed_) co_return ErrorCode::kCancelled;
   if (!leading_) co_return not_leader();
   if (proposal.bytes.size() > kMaxCommandBytes) co_return Error(ErrorCode::kTooBig, "command for the master's log");
-  if (disk_low_ && !proposal.may_use_reserve) co_return Error(ErrorCode::kNoSpace, "the master's disk is nearly full");
+  if (disk_low_ && !proposal.may_use_reserve) co_return no_room("the master's disk is nearly full");
   if (queued_bytes_ + proposal.bytes.size() > kMaxQueuedProposalBytes)
     co_return Error(ErrorCode::kOverload, "the master's log");
   Future<Committed> future = enqueue(std::move(proposal));
@@ -221,7 +220,7 @@ void RaftLog::submit(std::shared_ptr<RaftEntry> entry, std::vector<Waiter> waite
   // The core asks whether a majority has room; without any here this master could not go on.
   if (room_kib < kRoomThresholdKib) {
     queued_bytes_ -= command_bytes;
-    answer_all(std::move(waiters), refusal(CAIRN_RAFT_NO_SPACE));
+    answer_all(std::move(waiters), no_room("the log of the master that leads"));
     return;
   }
   cairn_raft_set_capacity(core_, static_cast<uint16_t>(room_kib));
@@ -243,6 +242,11 @@ void RaftLog::submit(std::shared_ptr<RaftEntry> entry, std::vector<Waiter> waite
   if (failed_) return;
   CHECK(!in_flight_.empty() && in_flight_.back().entry == entry);
   in_flight_.back().waiters = std::move(waiters);
+}
+
+// Somebody with room may be about to lead: then nobody needs to hear of this disk.
+Error RaftLog::no_room(std::string where) const {
+  return stepping_aside_ ? Error(ErrorCode::kNotLeader) : Error(ErrorCode::kNoSpace, std::move(where));
 }
 
 Error RaftLog::refusal(int status) const {

@@ -85,6 +85,7 @@ class RaftLog final : public ReplicatedLog {
   void send_open_entry();
   void submit(std::shared_ptr<RaftEntry> entry, std::vector<Waiter> waiters, bool own);
   void submit_own_entry();
+  Error no_room(std::string where) const;
   Error refusal(int status) const;
   Error not_leader() const;
   MasterId self() const { return folder_->identity().master; }
@@ -223,6 +224,7 @@ class RaftLog final : public ReplicatedLog {
   uint64_t pinned_checkpoint_ = 0;  // another master fetches it
   TimePoint pinned_until_{};
   TimePoint next_step_aside_{};
+  bool stepping_aside_ = false;  // for want of room: leadership is being handed over
   struct BarrierWaiter {
     LogIndex index;
     Promise<void> promise;

@@ -8,11 +8,24 @@ namespace cairn {
 
 namespace {
 constexpr Duration kHousekeepingInterval = 1s;
+// If the others have no room either, leadership does not go round faster than this.
 constexpr Duration kStepAsideInterval = std::chrono::seconds(30);
+// How long changes wait for another leader before they are refused for want of room.
+constexpr Duration kStepAsideLimit = std::chrono::seconds(5);
+constexpr Duration kStepAsidePause = 50ms;
 }  // namespace
 
 Task<void> RaftLog::step_aside() {
-  Result<void> handed = co_await transfer_leadership(MasterId(), clock_.now() + kHousekeepingInterval);
+  stepping_aside_ = true;
+  TimePoint end = clock_.now() + kStepAsideLimit;
+  Result<void> handed = co_await transfer_leadership(MasterId(), end);
+  // The core gives up after an election timeout.
+  while (!handed && leading_ && disk_low_ && clock_.now() < end) {
+    Result<void> slept = co_await tasks_.sleep_for(kStepAsidePause);
+    if (!slept) break;
+    handed = co_await transfer_leadership(MasterId(), end);
+  }
+  stepping_aside_ = false;
   if (!handed) log_warning("master.still_leading", "error={}", quoted(handed.error().message()));
 }
 

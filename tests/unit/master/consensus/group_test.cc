@@ -50,9 +50,8 @@ class Group {
     member.node = &simulator.add_node("m" + std::to_string(number));
     member.id = MasterId(0xA1 + number);
     Disk& disk = member.node->memory_disk();
-    Result<void> made = number == 0
-                            ? initialise_master_folder(disk, "/master", kCluster, member.id, address(number))
-                            : initialise_joining_folder(disk, "/master", kCluster, member.id, address(number));
+    Result<void> made = number == 0 ? initialise_master_folder(disk, "/master", kCluster, member.id, address(number))
+                                    : initialise_joining_folder(disk, "/master", kCluster, member.id, address(number));
     EXPECT_TRUE(made) << made.error().message();
     members_.push_back(member);
     return number;
@@ -113,9 +112,7 @@ class Group {
     node(at).spawn(keep(std::move(task), answer));
     return answer;
   }
-  Answer begin_add(size_t at, size_t whom) {
-    return begin(at, log(at)->add_member(id(whom), address(whom), soon(at)));
-  }
+  Answer begin_add(size_t at, size_t whom) { return begin(at, log(at)->add_member(id(whom), address(whom), soon(at))); }
   Answer begin_propose(size_t at, std::string text) { return begin(at, propose_one(log(at), std::move(text))); }
 
   Answer begin_stop(size_t at) { return begin(at, stop_one(master(at))); }
@@ -240,8 +237,8 @@ TEST(GroupChange, AddressOfAnotherMemberIsRefused) {
   EXPECT_EQ(group.log(0)->members().size(), 2u);
 }
 
-// The leader already counts the new voter's voice, which does not know that it has one, and still believes in the leader
-// that has crashed (consensus.md, M3 and M4).
+// The leader already counts the new voter's voice, which does not know that it has one, and still believes in the
+// leader that has crashed (consensus.md, M3 and M4).
 TEST(GroupChange, PromotionThatOnlyTheLeaderKnowsGoesOnAfterItsCrash) {
   Group group(5);
   ASSERT_TRUE(group.make(1));
@@ -336,6 +333,31 @@ TEST(GroupLeader, HandsOverBeforeItStops) {
   EXPECT_LT(group.simulator.now() - begin, 300ms);  // less than an election timeout
   ASSERT_TRUE(group.wait([&] { return stopped->has_value(); }));
   EXPECT_TRUE(group.propose(group.leads(1) ? 1 : 2, "after"));
+}
+
+// Somebody with room leads soon: until then nobody hears of the full disk, also if the hand-over takes its time.
+TEST(GroupLeader, WithAFullDiskHandsOverAndRefusesNobodyForWantOfRoom) {
+  Group group(11);
+  ASSERT_TRUE(group.make(3));
+  TimePoint begin = group.simulator.now();
+  std::optional<TimePoint> first;
+  group.on_send = [&](size_t, const RaftMessage& message) {
+    if (message.core.type != CAIRN_RAFT_MESSAGE_TIMEOUT_NOW) return true;
+    if (!first) first = group.simulator.now();
+    return group.simulator.now() - *first > 500ms;
+  };
+  MemoryDisk& disk = group.node(0).memory_disk();
+  DiskSpace space = *disk.space("/");
+  disk.set_capacity(space.total_bytes - space.free_bytes + 100 * kKiB);
+  int refused = 0;
+  while (group.leads(0) && group.simulator.now() - begin < 10s) {
+    Result<void> proposed = group.propose(0, "a change");
+    EXPECT_FALSE(proposed.failed_with(ErrorCode::kNoSpace)) << proposed.error().message();
+    if (proposed.failed_with(ErrorCode::kNotLeader)) ++refused;
+    group.simulator.run_for(10ms);
+  }
+  EXPECT_GT(refused, 0);
+  EXPECT_TRUE(group.wait([&] { return group.leads(1) || group.leads(2); }, 2s));
 }
 
 // Who has the longest log of those that are left has to lead, but is asked for a term that it does not know: whoever
@@ -433,8 +455,12 @@ TEST(GroupMessages, WhatDoesNotFitIsDropped) {
   RaftMessage for_another = good;
   for_another.to = MasterId(0xEE);
   std::string bytes = encode_raft_message(good);
-  std::vector<std::string> strange{encode_raft_message(other_cluster), encode_raft_message(same_id),
-                                   encode_raft_message(for_another), "", "garbage", bytes + "x"};
+  std::vector<std::string> strange{encode_raft_message(other_cluster),
+                                   encode_raft_message(same_id),
+                                   encode_raft_message(for_another),
+                                   "",
+                                   "garbage",
+                                   bytes + "x"};
   for (size_t length = 0; length < bytes.size(); ++length)
     strange.push_back(bytes.substr(0, length));
   std::string newer = bytes;
