@@ -159,8 +159,9 @@ void RaftLog::follow_commit() {
 
 // Gives apply what is committed: from memory where it was appended by this process, else from the log.
 void RaftLog::hand_over() {
-  // A leader may apply what others have stored for it; a follower only what it has stored itself.
-  LogIndex ready = leading_ ? committed_ : std::min(committed_, durable_);
+  // Also a leader, for which others may have stored it: parts of the state reach the disk whenever LevelDB writes a
+  // table, and after a loss of power the state may hold nothing that the log does not.
+  LogIndex ready = std::min(committed_, durable_);
   if (failed_ || handed_over_ >= ready) return;
   LogIndex in_memory_from = in_flight_.empty() ? ready + 1 : in_flight_.front().entry->index;
   if (handed_over_ + 1 < in_memory_from) {

@@ -289,6 +289,20 @@ TEST(GroupLeader, CutOffAnswersNothingOnceAnotherLeads) {
   EXPECT_EQ(group.master(0)->machine().commands(), std::vector<std::string>{"from the new one"});
 }
 
+// Tables of the state reach the disk by themselves: an entry that only the others' logs hold must not be in them, or a loss
+// of power leaves a state that is ahead of its log.
+TEST(GroupLeader, AppliesOnlyWhatItsOwnDiskHolds) {
+  Group group(12);
+  ASSERT_TRUE(group.make(3));
+  group.node(0).memory_disk().set_speed({.sync = 200ms});
+  Group::Answer proposal = group.begin_propose(0, "a change");
+  group.simulator.run_for(100ms);  // the others have it by now, and said so
+  EXPECT_EQ(group.master(0)->machine().count(), 0u);
+  ASSERT_TRUE(group.wait([&] { return proposal->has_value(); }, 2s));
+  EXPECT_TRUE(**proposal);
+  EXPECT_EQ(group.master(0)->machine().count(), 1u);
+}
+
 // Paused, it cannot notice that others have elected another: only their answers tell it.
 TEST(GroupLeader, PausedAnswersNoReadAfterwards) {
   Group group(7);
