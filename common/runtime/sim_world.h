@@ -175,6 +175,8 @@ class SimNode final : public World {
   void pause();
   void resume();
   bool paused() const { return paused_; }
+  // Somebody sets the wall clock: it is so much later (or earlier) at once. Timers do not see it.
+  void shift_wall(Duration by) { options_.wall_error += by; }
 
  private:
   friend class Simulator;

@@ -72,8 +72,8 @@ struct MasterServer::Impl {
   TaskGroup life;
 };
 
-// Identity, log and state. An empty folder becomes a cluster, or waits to join one, only when that was asked for: a disk
-// that is not mounted must not look like a new one.
+// Identity, log and state. An empty folder becomes a cluster, or waits to join one, only when that was asked for: a
+// disk that is not mounted must not look like a new one.
 Task<Result<void>> MasterServer::Impl::begin() {
   Result<MasterIdentity> identity = read_master_identity(world.disk(), settings.folder);
   if (!identity && identity.code() != ErrorCode::kNotFound) co_return identity.error();
@@ -126,6 +126,8 @@ Task<Result<void>> MasterServer::Impl::open() {
   options.cluster = cluster;
   options.reserve_bytes = settings.log_reserve_bytes;
   options.checkpoint_log_bytes = settings.checkpoint_log_bytes;
+  options.segment_size_bytes = settings.log_segment_bytes;
+  options.trailing_entries = settings.log_trailing_entries;
   options.election_timeout = settings.election_timeout;
   options.heartbeat = settings.heartbeat;
   options.ticks_wanted = [this] { return core && core->machine().wants_ticks(); };
@@ -212,8 +214,8 @@ Task<Result<RpcMessage>> MasterServer::Impl::join(RpcRequest request) {
     life.spawn(open_again());
   }
   RpcMessage answer;
-  answer.message = encode_join_answer(
-      {.cluster = identity->cluster, .master = identity->master, .address = identity->address});
+  answer.message =
+      encode_join_answer({.cluster = identity->cluster, .master = identity->master, .address = identity->address});
   co_return answer;
 }
 
@@ -332,8 +334,8 @@ Task<void> MasterServer::stop() {
   co_await impl_->close();
 }
 
-bool MasterServer::waits_to_join() const {
-  return impl_->log == nullptr;
+bool MasterServer::open() const {
+  return impl_->serving;
 }
 Address MasterServer::address() const {
   return impl_->address;

@@ -31,6 +31,8 @@ struct MasterSettings {
   Duration delete_grace = std::chrono::seconds(60);
   uint64_t log_reserve_bytes = 256ull << 20;
   uint64_t checkpoint_log_bytes = 64ull << 20;  // what a restart of the machine replays at most
+  uint64_t log_segment_bytes = 64ull << 20;
+  uint64_t log_trailing_entries = 10'000;  // kept behind a checkpoint, for masters that lag behind
   MachineAdapterOptions state;
   ChunkKeeperOptions keeper;
   std::string program;
@@ -45,7 +47,8 @@ class MasterServer {
   Task<void> stop();
 
   Address address() const;
-  bool waits_to_join() const;  // then it has neither of these:
+  // Has both of these. Not while it waits to be added to a group, nor while it opens its folder again.
+  bool open() const;
   Machine& machine();
   ReplicatedLog& log();
 

@@ -16,6 +16,7 @@ namespace {
 struct Arguments {
   uint64_t seed = 1;
   uint64_t count = 1;
+  size_t masters = 0;
   uint32_t steps = WorkloadOptions{}.operations;
   std::string faults = "default";
   bool story = false;
@@ -39,13 +40,14 @@ bool run_one(uint64_t seed, const Arguments& arguments, const WorkloadOptions& o
   bool ok = result.failure.empty();
   if (!ok || !arguments.quiet) {
     fmt::print(
-        "seed {} {} operations={} faults={} errors={} longest={:.2f}s simulated={:.0f}s events={} trace={:016x}\n",
-        seed, ok ? "ok" : "FAILED", result.operations, result.faults, result.errors, seconds(result.longest),
-        seconds(result.simulated), result.events, result.trace_hash);
+        "seed {} {} masters={} operations={} faults={} errors={} longest={:.2f}s simulated={:.0f}s events={} "
+        "trace={:016x}\n",
+        seed, ok ? "ok" : "FAILED", result.masters, result.operations, result.faults, result.errors,
+        seconds(result.longest), seconds(result.simulated), result.events, result.trace_hash);
   }
   if (!ok) {
-    fmt::print("  {}\n  again: cairn_sim --seed {} --steps {} --faults {} --story\n", result.failure, seed,
-               options.operations, fault_names(options.faults));
+    fmt::print("  {}\n  again: cairn_sim --seed {} --masters {} --steps {} --faults {} --story\n", result.failure, seed,
+               result.masters, options.operations, fault_names(options.faults));
   }
   std::fflush(stdout);
   return ok;
@@ -56,7 +58,12 @@ int run(int argc, char** argv) {
   CLI::App app("Runs random file operations on a simulated cluster with random faults, and checks what is read.");
   app.add_option("--seed", arguments.seed, "First seed")->capture_default_str();
   app.add_option("--count", arguments.count, "Number of seeds")->capture_default_str();
-  app.add_option("--steps", arguments.steps, "Operations of each worker (two workers a mount)")->capture_default_str();
+  app.add_option("--masters", arguments.masters, "How many; 0: one, three or five, as the seed has it")
+      ->check(CLI::IsMember({0, 1, 3, 5}))
+      ->capture_default_str();
+  app.add_option("--steps", arguments.steps,
+                 "Operations of each worker (two workers a mount; with several masters they do twice as many)")
+      ->capture_default_str();
   app.add_option("--faults", arguments.faults,
                  "Kinds of faults, separated by commas: " + fault_names(kAllFaults) +
                      "; none; all; default: " + fault_names(default_faults()))
@@ -76,6 +83,7 @@ int run(int argc, char** argv) {
     return 2;
   }
   options.events = arguments.events;
+  options.masters = arguments.masters;
   if (arguments.story || arguments.events) {
     start_logging("cairn_sim", LogLevel::kInfo);
     options.story = [](std::string_view line) { fmt::print(stderr, "{}\n", line); };

@@ -32,8 +32,10 @@ void WorkloadRun::crash(SimNode& node, Crash kind) {
 void WorkloadRun::restart(SimNode& node) {
   ill_.erase(&node);
   if (node.paused()) node.resume();
+  if (stopping_.erase(&node) != 0) crash(node, Crash::kProcess);
   if (node.running()) return;
-  if (&node == &cluster_.master()) cluster_.start_master();
+  if (std::optional<size_t> master = master_of(node); master && cluster_.wanted(*master))
+    cluster_.start_master(*master);
   for (size_t i = 0; i < cluster_.servers(); ++i) {
     if (&node == &cluster_.server(i)) cluster_.start_server(i);
   }
@@ -53,11 +55,12 @@ void WorkloadRun::restart_later(SimNode& node, Duration after) {
 }
 
 SimNode& WorkloadRun::any_node(bool with_mounts) {
-  size_t count = 1 + cluster_.servers() + (with_mounts ? cluster_.mounts() : 0);
-  size_t drawn = random_->below(count);
-  if (drawn == 0) return cluster_.master();
-  if (drawn <= cluster_.servers()) return cluster_.server(drawn - 1);
-  return cluster_.mount_node(drawn - 1 - cluster_.servers());
+  std::vector<size_t> masters = cluster_.wanted_masters();
+  size_t drawn = random_->below(masters.size() + cluster_.servers() + (with_mounts ? cluster_.mounts() : 0));
+  if (drawn < masters.size()) return cluster_.master(masters[drawn]);
+  drawn -= masters.size();
+  if (drawn < cluster_.servers()) return cluster_.server(drawn);
+  return cluster_.mount_node(drawn - cluster_.servers());
 }
 
 void WorkloadRun::cut_all_power() {
@@ -66,7 +69,8 @@ void WorkloadRun::cut_all_power() {
     crash(cluster_.mount_node(i), kind);
   for (size_t i = 0; i < cluster_.servers(); ++i)
     crash(cluster_.server(i), kind);
-  crash(cluster_.master(), kind);
+  for (size_t i = 0; i < cluster_.masters(); ++i)
+    crash(cluster_.master(i), kind);
 }
 
 void WorkloadRun::heal_all() {
@@ -74,7 +78,8 @@ void WorkloadRun::heal_all() {
   cluster_.simulator().unblock_all();
   for (size_t i = 0; i < cluster_.servers(); ++i)
     cluster_.server(i).memory_disk().set_capacity(SimClusterOptions{}.chunkserver_disk_bytes);
-  restart(cluster_.master());
+  for (size_t i = 0; i < cluster_.masters(); ++i)
+    restart(cluster_.master(i));
   for (size_t i = 0; i < cluster_.servers(); ++i)
     restart(cluster_.server(i));
   for (size_t i = 0; i < cluster_.mounts(); ++i)
@@ -128,12 +133,35 @@ void WorkloadRun::flip_byte(SimNode& node) {
   }
 }
 
+void WorkloadRun::cut_or_reset(uint32_t kind, Duration most) {
+  SimNode& a = any_node(true);
+  SimNode& b = any_node(true);
+  if (&a == &b) return;
+  tell("fault: " + fault_names(kind) + " " + a.name() + " " + b.name());
+  if (kind == kReset) {
+    cluster_.simulator().reset_connections(a, b);
+    return;
+  }
+  if (random_->chance(1, 2)) {
+    cluster_.simulator().block(a, b);
+  } else {
+    cluster_.simulator().block_one_way(a, b);
+  }
+  TimePoint when = cluster_.simulator().now() + some_time(most);
+  calm_at_ = std::max(calm_at_, when);
+  later_.emplace(when, [this, &a, &b] {
+    tell("unblocked: " + a.name() + " " + b.name());
+    cluster_.simulator().unblock(a, b);
+  });
+}
+
 void WorkloadRun::next_fault() {
   // Without kRough one thing is broken at a time, and the world has some time to get over it.
   TimePoint now = cluster_.simulator().now();
   if (now < calm_at_ + (rough_ ? Duration::zero() : quiet_time_)) return;
   quiet_time_ = 2s + some_time(4s);
-  uint32_t kind = 1u << random_->below(kKindsOfFaults);
+  uint64_t drawn = random_->below(kKindsOfFaults + (group() ? kKindsOfGroup : 0));
+  uint32_t kind = 1u << (drawn < kKindsOfFaults ? drawn : drawn + 1);  // kRough is between them
   if ((options_.faults & kind) == 0) return;
   if (kind == kRot) {
     // Together with servers that are away it could be the last copy.
@@ -141,7 +169,8 @@ void WorkloadRun::next_fault() {
     return;
   }
   Duration most = rough_ ? Duration(12s) : Duration(5s);
-  SimNode* node = &cluster_.master();
+  if (kind > kRough) return group_fault(kind, most);
+  SimNode* node = &some_master();
   if (kind == kKillServer || kind == kPowerServer) node = &cluster_.server(random_->below(cluster_.servers()));
   if (kind == kKillMount) node = &cluster_.mount_node(random_->below(cluster_.mounts()));
   if (kind == kPause) node = &any_node(false);
@@ -151,35 +180,15 @@ void WorkloadRun::next_fault() {
     tell("fault: power-all");
     heal_all();
     cut_all_power();
-    restart_later(cluster_.master(), some_time(2s));
+    for (size_t i : cluster_.wanted_masters())
+      restart_later(cluster_.master(i), some_time(2s));
     for (size_t i = 0; i < cluster_.servers(); ++i)
       restart_later(cluster_.server(i), some_time(2s));
     for (size_t i = 0; i < cluster_.mounts(); ++i)
       restart_later(cluster_.mount_node(i), some_time(2s));
     return;
   }
-  if (kind == kPartition || kind == kReset) {
-    SimNode& a = any_node(true);
-    SimNode& b = any_node(true);
-    if (&a == &b) return;
-    tell("fault: " + fault_names(kind) + " " + a.name() + " " + b.name());
-    if (kind == kReset) {
-      cluster_.simulator().reset_connections(a, b);
-      return;
-    }
-    if (random_->chance(1, 2)) {
-      cluster_.simulator().block(a, b);
-    } else {
-      cluster_.simulator().block_one_way(a, b);
-    }
-    TimePoint when = now + some_time(most);
-    calm_at_ = std::max(calm_at_, when);
-    later_.emplace(when, [this, &a, &b] {
-      tell("unblocked: " + a.name() + " " + b.name());
-      cluster_.simulator().unblock(a, b);
-    });
-    return;
-  }
+  if (kind == kPartition || kind == kReset) return cut_or_reset(kind, most);
   if (!node->running() || node->paused() || ill_.contains(node)) return;
   tell("fault: " + fault_names(kind) + " " + node->name());
   if (kind == kPause) {

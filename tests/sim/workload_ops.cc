@@ -9,14 +9,7 @@ namespace cairn {
 
 namespace {
 constexpr Duration kNameStale = 1s;  // docs/consistency.md: names and attributes
-constexpr Duration kStale = 2s;  // after so long no mount shows what was there before
-
-Task<void> sleep_on(World& world, Duration duration) {
-  Promise<void> promise(world.executor());
-  Clock::TimerId timer = world.clock().call_at(world.clock().now() + duration, [&promise] { promise.set({}); });
-  Result<void> slept = co_await promise.future();
-  if (!slept) world.clock().cancel(timer);
-}
+constexpr Duration kStale = 2s;      // after so long no mount shows what was there before
 
 template <class T>
 std::optional<Error> error_of(const Result<T>& result) {
@@ -40,6 +33,13 @@ uint64_t random_length(Random& random) {
   return 1 + random.below(12 * kKiB);
 }
 }  // namespace
+
+Task<void> sleep_on(World& world, Duration duration) {
+  Promise<void> promise(world.executor());
+  Clock::TimerId timer = world.clock().call_at(world.clock().now() + duration, [&promise] { promise.set({}); });
+  Result<void> slept = co_await promise.future();
+  if (!slept) world.clock().cancel(timer);
+}
 
 Task<void> WorkloadRun::work(Worker& worker) {
   FileSystem* fs = cluster_.file_system(worker.mount);

@@ -1,8 +1,11 @@
 #include "tests/sim/workload_run.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <utility>
+
+#include "common/base/units.h"
 
 namespace cairn {
 
@@ -10,10 +13,14 @@ namespace {
 constexpr size_t kWorkersPerMount = 2;
 constexpr size_t kFolders = 3;
 constexpr size_t kNames = 5;
+constexpr int64_t kDriftPpmMax = 500;  // a poor quartz has 100
+constexpr Duration kWallErrorMax = 20s;
+constexpr Duration kChangeEnds = 120s;                 // when everything is well
 constexpr Duration kBound = std::chrono::seconds(75);  // request_timeout and what a stall may cost
-constexpr std::string_view kNameOfFault[] = {"kill-server",  "kill-master", "kill-mount", "power-server",
-                                             "power-master", "power-all",   "partition",  "reset",
-                                             "pause",        "full",        "rot",        "rough"};
+constexpr std::string_view kNameOfFault[] = {"kill-server", "kill-master", "kill-mount", "power-server", "power-master",
+                                             "power-all",   "partition",   "reset",      "pause",        "full",
+                                             "rot",         "rough",       "transfer",   "members",      "isolate",
+                                             "wall",        "kill-most",   "stop-master"};
 
 SimClusterOptions cluster_options(uint64_t seed, const WorkloadOptions& options) {
   SimClusterOptions cluster;
@@ -22,9 +29,25 @@ SimClusterOptions cluster_options(uint64_t seed, const WorkloadOptions& options)
   cluster.simulator.latency_max = std::chrono::microseconds(100 + random->below(4000));
   cluster.simulator.pool_max = std::chrono::microseconds(50 + random->below(3000));
   if (options.events && options.story) cluster.simulator.trace = options.story;
+  cluster.masters = options.masters != 0 ? options.masters : masters_of(seed);
+  if (cluster.masters == 1) return cluster;
+  cluster.spare_masters = 1;
+  cluster.simulator.pool_works_late = random->chance(1, 2);
+  cluster.drift_ppm_max = kDriftPpmMax;
+  cluster.wall_error_max = kWallErrorMax;
+  // Short enough logs for checkpoints to be sent, too.
+  constexpr std::array<uint64_t, 3> kTrailing = {5, 50, 10'000};
+  cluster.master.log_trailing_entries = kTrailing[random->below(kTrailing.size())];
+  cluster.master.checkpoint_log_bytes = 16 * kKiB;
+  cluster.master.log_segment_bytes = kMiB;
   return cluster;
 }
 }  // namespace
+
+size_t masters_of(uint64_t seed) {
+  constexpr std::array<size_t, 4> kMasters = {1, 3, 3, 5};
+  return kMasters[make_seeded_random(seed ^ 0x3a57e25)->below(kMasters.size())];
+}
 
 bool parse_faults(std::string_view text, uint32_t& faults) {
   faults = 0;
@@ -84,14 +107,18 @@ WorkloadRun::WorkloadRun(uint64_t seed, const WorkloadOptions& options)
       cluster_(seed, cluster_options(seed, options)) {
   for (size_t folder = 0; folder < kFolders; ++folder) {
     for (size_t name = 0; name < kNames; ++name)
-      slots_.push_back(
-          {.folder = folder, .name = std::string(1, static_cast<char>('a' + name)), .now = {}, .busy = false, .changed = {}, .changed_by = 0});
+      slots_.push_back({.folder = folder,
+                        .name = std::string(1, static_cast<char>('a' + name)),
+                        .now = {},
+                        .busy = false,
+                        .changed = {},
+                        .changed_by = 0});
   }
   for (size_t mount = 0; mount < cluster_.mounts(); ++mount) {
     for (size_t i = 0; i < kWorkersPerMount; ++i) {
       Worker worker;
       worker.mount = mount;
-      worker.left = options_.operations;
+      worker.left = options_.operations * (group() ? 2 : 1);  // a change of the group takes its time
       workers_.push_back(std::move(worker));
     }
   }
@@ -146,6 +173,8 @@ void WorkloadRun::abandon(size_t mount) {
 }
 
 void WorkloadRun::watch_bounds() {
+  if (!cluster_.fatal().empty()) fail(cluster_.fatal());
+  if (group()) compare_states();
   for (const auto& [number, running] : running_) {
     Duration took = cluster_.simulator().now() - running.second;
     Duration bound = rough_ ? 2 * kBound : kBound;
@@ -176,7 +205,7 @@ bool WorkloadRun::run_for(Duration duration) {
 
 bool WorkloadRun::wait_ready(const std::string& when) {
   auto ready = [this] {
-    bool all = cluster_.master_server() && cluster_.registered_servers() == cluster_.servers();
+    bool all = masters_are_open() && cluster_.registered_servers() == cluster_.servers();
     for (size_t mount = 0; mount < cluster_.mounts(); ++mount)
       all = all && cluster_.file_system(mount);
     return all;
@@ -191,6 +220,7 @@ RunResult WorkloadRun::run() {
   std::string failure = at_end();
   result_.failure = failure_.empty() ? failure : failure_;
   result_.trace_hash = cluster_.simulator().trace_hash();
+  result_.masters = cluster_.wanted_masters().size();
   result_.events = cluster_.simulator().events();
   result_.simulated = cluster_.simulator().now().time_since_epoch() - 1000s;
   return result_;
@@ -198,7 +228,9 @@ RunResult WorkloadRun::run() {
 
 std::string WorkloadRun::at_end() {
   if (!cluster_.start()) return "the cluster did not start";
-  tell("started with " + std::to_string(cluster_.mounts()) + " mounts" + (rough_ ? ", rough" : ""));
+  tell(fmt::format("started with {} mounts{}{}", cluster_.mounts(),
+                   group() ? fmt::format(", {} masters", cluster_.wanted_masters().size()) : "",
+                   rough_ ? ", rough" : ""));
   bool made = do_on(0, "making folders", [this](FileSystem& fs) { return make_folders(fs); });
   if (!made) return failure_;
   TimePoint deadline = cluster_.simulator().now() + 600s;
@@ -210,6 +242,11 @@ std::string WorkloadRun::at_end() {
   if (failed()) return failure_;
   heal_all();
   if (!run_for(1ms) || !wait_ready("the end of all faults")) return failure_;
+  for (TimePoint limit = cluster_.simulator().now() + kChangeEnds; changing_ && !failed();) {
+    run_for(1s);
+    if (cluster_.simulator().now() > limit) fail("the change of the group does not end");
+  }
+  if (failed()) return failure_;
   for (size_t mount = cluster_.mounts(); mount-- > 0;) {
     if (!do_on(mount, "settling", [this, mount](FileSystem& fs) { return settle_all(fs, mount); })) return failure_;
   }
@@ -221,6 +258,7 @@ std::string WorkloadRun::at_end() {
   }
   for (size_t mount = 0; mount < cluster_.mounts(); ++mount)
     do_on(mount, "verifying", [this](FileSystem& fs) { return verify_all(fs); });
+  if (!failed() && group() && !masters_become_equal()) fail("the masters do not become equal");
   return failure_;
 }
 

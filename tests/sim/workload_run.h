@@ -20,6 +20,8 @@
 
 namespace cairn {
 
+Task<void> sleep_on(World& world, Duration duration);
+
 class WorkloadRun {
  public:
   WorkloadRun(uint64_t seed, const WorkloadOptions& options);
@@ -47,7 +49,7 @@ class WorkloadRun {
     std::string name;
     ObjectPtr now;
     bool busy = false;
-    TimePoint changed{};     // when it became `now`
+    TimePoint changed{};    // when it became `now`
     size_t changed_by = 0;  // the mount
   };
   struct Change {
@@ -91,6 +93,7 @@ class WorkloadRun {
 
   // workload_faults.cc
   void next_fault();
+  void cut_or_reset(uint32_t kind, Duration most);
   void heal_all();
   void crash(SimNode& node, Crash kind);
   void restart_later(SimNode& node, Duration after);
@@ -102,6 +105,21 @@ class WorkloadRun {
   void flip_byte(SimNode& node);
   bool may_be_full();
   bool may_be_lost(const Object& object);
+
+  // workload_masters.cc
+  bool group() const { return cluster_.masters() > 1; }
+  SimNode& some_master();
+  std::optional<size_t> master_of(const SimNode& node);
+  void group_fault(uint32_t kind, Duration most);
+  void isolate(size_t master, Duration most);
+  void kill_most(Duration most);
+  void stop_master(size_t master, Duration most);
+  void change_members();
+  Task<void> replace_master(size_t old, size_t fresh, bool dead);
+  Task<void> hand_over(MasterId to);
+  bool masters_are_open();
+  void compare_states();
+  bool masters_become_equal();
 
   // workload_ops.cc
   Task<void> work(Worker& worker);
@@ -156,6 +174,9 @@ class WorkloadRun {
   Duration quiet_time_ = std::chrono::seconds(1);  // after a fault is over, without kRough
   TimePoint full_until_{};                         // some disk was full until then
   std::set<SimNode*> ill_;
+  std::set<SimNode*> stopping_;          // ended in their own time; what is left of them has to be ended
+  bool changing_ = false;                // who is a master
+  std::map<uint64_t, uint64_t> states_;  // the state's hash after an entry of the log
   SimCluster cluster_;
 };
 

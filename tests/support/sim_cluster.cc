@@ -1,8 +1,11 @@
 #include "tests/support/sim_cluster.h"
 
+#include <algorithm>
 #include <utility>
 
+#include "common/base/check.h"
 #include "common/base/log.h"
+#include "fs/client/leader_finder.h"
 
 namespace cairn {
 
@@ -10,6 +13,8 @@ namespace {
 
 constexpr uint16_t kMasterPort = 9400;
 constexpr uint16_t kServerPort = 9410;
+constexpr Duration kChangeAttempt = std::chrono::seconds(20);  // asking again goes on where it stopped
+constexpr Duration kChangeAgain = std::chrono::milliseconds(200);
 
 // A program of the cluster: started by a task, so that starting may wait; the tasks go before what they use.
 struct MasterProgram {
@@ -28,8 +33,19 @@ struct MasterProgram {
   TaskGroup tasks;
 };
 
+// Changes the group of masters.
+struct AdministratorProgram {
+  AdministratorProgram(World& world, const std::vector<Address>& addresses)
+      : masters(world, addresses, "cairn-admin"), tasks(world.executor(), world.clock()) {
+    masters.start();
+  }
+  LeaderFinder masters;
+  TaskGroup tasks;
+};
+
 struct ServerProgram {
-  ServerProgram(World& world, ChunkServerSettings settings) : server(world, std::move(settings)), tasks(world.executor(), world.clock()) {
+  ServerProgram(World& world, ChunkServerSettings settings)
+      : server(world, std::move(settings)), tasks(world.executor(), world.clock()) {
     tasks.spawn(run(*this));
   }
   static Task<void> run(ServerProgram& self) {
@@ -56,41 +72,84 @@ struct MountProgram {
 
 }  // namespace
 
-SimCluster::SimCluster(uint64_t seed, SimClusterOptions options) : options_(std::move(options)), simulator_(seed, options_.simulator) {
-  master_ = &simulator_.add_node("master");
-  for (size_t i = 0; i < options_.chunkservers; ++i) {
-    servers_.push_back(&simulator_.add_node("server" + std::to_string(i), {.disk_bytes = options_.chunkserver_disk_bytes}));
+SimNode& SimCluster::add_node(const std::string& name, SimNodeOptions options) {
+  Random& random = simulator_.random();
+  if (options_.drift_ppm_max > 0) {
+    auto most = static_cast<uint64_t>(options_.drift_ppm_max);
+    options.drift_ppm = static_cast<int64_t>(random.below(2 * most + 1)) - options_.drift_ppm_max;
   }
-  for (size_t i = 0; i < options_.mounts; ++i) mounts_.push_back(&simulator_.add_node("mount" + std::to_string(i)));
+  if (options_.wall_error_max > Duration::zero()) {
+    auto most = static_cast<uint64_t>(options_.wall_error_max.count());
+    options.wall_error = Duration(static_cast<int64_t>(random.below(2 * most + 1))) - options_.wall_error_max;
+  }
+  return simulator_.add_node(name, options);
+}
+
+SimCluster::SimCluster(uint64_t seed, SimClusterOptions options)
+    : options_(std::move(options)), simulator_(seed, options_.simulator) {
+  for (size_t i = 0; i < options_.masters + options_.spare_masters; ++i)
+    masters_.push_back(
+        {.node = &add_node(i == 0 ? "master" : "master" + std::to_string(i)), .wanted = i < options_.masters});
+  for (size_t i = 0; i < options_.chunkservers; ++i) {
+    servers_.push_back(&add_node("server" + std::to_string(i), {.disk_bytes = options_.chunkserver_disk_bytes}));
+  }
+  for (size_t i = 0; i < options_.mounts; ++i)
+    mounts_.push_back(&add_node("mount" + std::to_string(i)));
+  if (masters_.size() > 1) administrator_ = &add_node("admin");
 }
 
 // Programs go before the nodes that they run on.
 SimCluster::~SimCluster() {
-  for (SimNode* node : mounts_) {
+  std::vector<SimNode*> all = mounts_;
+  all.insert(all.end(), servers_.begin(), servers_.end());
+  if (administrator_) all.push_back(administrator_);
+  for (const Master& master : masters_)
+    all.push_back(master.node);
+  for (SimNode* node : all) {
     if (node->running()) node->crash(Crash::kProcess);
   }
-  for (SimNode* node : servers_) {
-    if (node->running()) node->crash(Crash::kProcess);
-  }
-  if (master_->running()) master_->crash(Crash::kProcess);
 }
 
-void SimCluster::start_master() {
+Address SimCluster::address_of(size_t i) const {
+  return {.kind = Address::Kind::kTcp, .host_or_path = masters_[i].node->name(), .port = kMasterPort};
+}
+
+std::vector<size_t> SimCluster::wanted_masters() const {
+  std::vector<size_t> all;
+  for (size_t i = 0; i < masters_.size(); ++i) {
+    if (masters_[i].wanted) all.push_back(i);
+  }
+  return all;
+}
+
+std::vector<Address> SimCluster::addresses() const {
+  std::vector<Address> all;
+  for (size_t i : wanted_masters())
+    all.push_back(address_of(i));
+  return all;
+}
+
+void SimCluster::start_master(size_t i) {
   MasterSettings settings = options_.master;
   settings.folder = "/master";
-  settings.listen = "master:" + std::to_string(kMasterPort);
-  settings.make_cluster = true;
+  settings.listen = master(i).name() + ":" + std::to_string(kMasterPort);
+  settings.make_cluster = i == 0 && !group_made_;
+  settings.join = !settings.make_cluster;
   settings.expected_servers = static_cast<uint32_t>(options_.chunkservers);
   settings.state.memory_store = true;
   settings.program = "cairn-master";
-  master_->start([settings](World& world) { return std::make_shared<MasterProgram>(world, settings); });
+  settings.on_fatal = [this, i](const Error& error) {
+    if (fatal_.empty()) fatal_ = master(i).name() + ": " + error.message();
+  };
+  master(i).start([settings](World& world) { return std::make_shared<MasterProgram>(world, settings); });
 }
 
 void SimCluster::start_server(size_t i) {
   ChunkServerSettings settings = options_.server;
   settings.folders = {"/data"};
   settings.listen = servers_[i]->name() + ":" + std::to_string(kServerPort);
-  settings.masters = {"master:" + std::to_string(kMasterPort)};
+  for (const Address& address : addresses())
+    settings.masters.push_back(to_string(address));
   settings.store.kv = KvKind::kMemory;
   settings.program = "cairn-chunkserver";
   servers_[i]->start([settings](World& world) { return std::make_shared<ServerProgram>(world, settings); });
@@ -98,7 +157,7 @@ void SimCluster::start_server(size_t i) {
 
 void SimCluster::start_mount(size_t i) {
   ClientOptions options = options_.client;
-  options.masters = {Address{.kind = Address::Kind::kTcp, .host_or_path = "master", .port = kMasterPort}};
+  options.masters = addresses();
   options.host = mounts_[i]->name();
   options.program = "cairn-sim";
   mounts_[i]->start([options](World& world) { return std::make_shared<MountProgram>(world, options); });
@@ -109,9 +168,19 @@ FileSystem* SimCluster::file_system(size_t i) {
   return program ? program->file_system.get() : nullptr;
 }
 
-MasterServer* SimCluster::master_server() {
-  MasterProgram* program = master_->running() ? master_->program<MasterProgram>() : nullptr;
+MasterServer* SimCluster::master_server(size_t i) {
+  MasterProgram* program = master(i).running() ? master(i).program<MasterProgram>() : nullptr;
   return program ? program->server.get() : nullptr;
+}
+
+std::optional<size_t> SimCluster::leading_master() {
+  std::optional<size_t> found;
+  for (size_t i = 0; i < masters_.size(); ++i) {
+    MasterServer* server = master_server(i);
+    if (!server || !server->open() || !server->log().leading() || master(i).paused()) continue;
+    if (!found || server->log().term() > master_server(*found)->log().term()) found = i;
+  }
+  return found;
 }
 
 ChunkServer* SimCluster::chunk_server(size_t i) {
@@ -132,17 +201,101 @@ bool SimCluster::wait_for_mount(size_t i, Duration limit) {
   return simulator_.run_until([&] { return file_system(i) != nullptr; }, limit);
 }
 
+// ---------------------------------------------------------------- the group of masters
+
+Task<void> SimCluster::add_master(size_t i) {
+  masters_[i].wanted = true;
+  if (!master(i).running()) start_master(i);
+  auto& administrator = *administrator_->program<AdministratorProgram>();
+  for (;;) {
+    TimePoint deadline = administrator_->clock().now() + kChangeAttempt;
+    AddMasterRequest request{.address = to_string(address_of(i))};
+    Result<AddMasterReply> added =
+        co_await administrator.masters.ask_once(std::move(request), deadline, kChangeAttempt);
+    if (added) co_return;
+    log_info("sim.not_added", "master={} error={}", master(i).name(), quoted(added.error().message()));
+    Result<void> slept = co_await administrator.tasks.sleep_for(kChangeAgain);
+    if (!slept) co_return;
+  }
+}
+
+// Nobody starts it any more, whatever becomes of it.
+Task<void> SimCluster::remove_master(size_t i) {
+  masters_[i].wanted = false;
+  auto& administrator = *administrator_->program<AdministratorProgram>();
+  for (;;) {
+    TimePoint deadline = administrator_->clock().now() + kChangeAttempt;
+    Result<MasterStatusReply> status = co_await administrator.masters.ask_once(MasterStatusRequest{}, deadline);
+    if (status && status->leading) {
+      auto member = std::ranges::find_if(status->members, [&](const auto& known) {
+        Result<Address> address = parse_address(known.address);
+        return address && *address == address_of(i);
+      });
+      if (member == status->members.end()) co_return;
+      RemoveMasterRequest request{.master = member->master};
+      Result<EmptyReply> removed =
+          co_await administrator.masters.ask_once(std::move(request), deadline, kChangeAttempt);
+      if (!removed)
+        log_info("sim.not_removed", "master={} error={}", master(i).name(), quoted(removed.error().message()));
+    }
+    Result<void> slept = co_await administrator.tasks.sleep_for(kChangeAgain);
+    if (!slept) co_return;
+  }
+}
+
+Task<void> SimCluster::transfer_leadership(MasterId to) {
+  auto& administrator = *administrator_->program<AdministratorProgram>();
+  TimePoint deadline = administrator_->clock().now() + kChangeAttempt;
+  auto done = co_await administrator.masters.ask_once(TransferLeadershipRequest{.to = to}, deadline, kChangeAttempt);
+  if (!done) log_info("sim.not_transferred", "error={}", quoted(done.error().message()));
+}
+
+void SimCluster::stop_master(size_t i) {
+  if (MasterServer* server = master_server(i)) master(i).spawn(server->stop());
+}
+
+void SimCluster::wipe_master(size_t i) {
+  if (master(i).running()) master(i).crash(Crash::kPower);
+  Result<void> removed = master(i).memory_disk().remove_tree("/master");
+  CHECK(removed);
+}
+
+Task<void> SimCluster::add_all_masters(std::shared_ptr<bool> done) {
+  std::vector<size_t> all = wanted_masters();
+  for (size_t i : all) {
+    if (i != 0) co_await add_master(i);
+  }
+  *done = true;
+}
+
+bool SimCluster::make_group() {
+  std::vector<Address> known = addresses();
+  administrator_->start([known](World& world) { return std::make_shared<AdministratorProgram>(world, known); });
+  simulator_.run_for(Duration::zero());
+  auto done = std::make_shared<bool>(false);
+  administrator_->spawn(add_all_masters(done));
+  group_made_ = simulator_.run_until([&] { return *done; }, std::chrono::seconds(60));
+  return group_made_;
+}
+
 bool SimCluster::start() {
-  start_master();
-  for (size_t i = 0; i < servers_.size(); ++i) start_server(i);
-  for (size_t i = 0; i < mounts_.size(); ++i) start_mount(i);
+  for (size_t i : wanted_masters())
+    start_master(i);
+  for (size_t i = 0; i < servers_.size(); ++i)
+    start_server(i);
+  for (size_t i = 0; i < mounts_.size(); ++i)
+    start_mount(i);
   auto ready = [&] {
-    if (!master_server() || registered_servers() < servers_.size()) return false;
+    for (size_t i : wanted_masters()) {
+      if (!master_server(i)) return false;
+    }
+    if (registered_servers() < servers_.size()) return false;
     for (size_t i = 0; i < mounts_.size(); ++i) {
       if (!file_system(i)) return false;
     }
     return true;
   };
+  if (administrator_ && !group_made_ && !make_group()) return false;
   return simulator_.run_until(ready, std::chrono::seconds(60));
 }
 
