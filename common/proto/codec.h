@@ -44,12 +44,18 @@ Result<T> decode(std::string_view bytes) = delete;
   X(MutationReply)                 \
   X(MetaOp)
 
+#define CAIRN_LEASE_MESSAGES(X) \
+  X(OpenSessionRequest)         \
+  X(OpenSessionReply)           \
+  X(RenewSessionRequest)        \
+  X(RenewSessionReply)          \
+  X(CloseSessionRequest)        \
+  X(TakeRecallsRequest)         \
+  X(TakeRecallsReply)           \
+  X(AnswerRecallsRequest)       \
+  X(ReturnLeasesRequest)
+
 #define CAIRN_META_MESSAGES(X) \
-  X(OpenSessionRequest)        \
-  X(OpenSessionReply)          \
-  X(RenewSessionRequest)       \
-  X(RenewSessionReply)         \
-  X(CloseSessionRequest)       \
   X(EmptyReply)                \
   X(LookupRequest)             \
   X(EntryReply)                \
@@ -131,6 +137,7 @@ Result<T> decode(std::string_view bytes) = delete;
 
 #define CAIRN_MESSAGES(X)    \
   CAIRN_MUTATION_MESSAGES(X) \
+  CAIRN_LEASE_MESSAGES(X)    \
   CAIRN_META_MESSAGES(X)     \
   CAIRN_CHUNK_MESSAGES(X)    \
   CAIRN_CONTROL_MESSAGES(X)  \

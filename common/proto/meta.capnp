@@ -375,11 +375,67 @@ struct OpenSessionReply {
   cluster @4 :UInt64;
 }
 
+enum RecallKind {
+  # Meanings: meta_types.h.
+
+  unset @0;
+  name @1;
+  attributes @2;
+  content @3;
+  reader @4;
+  writer @5;
+  giveBack @6;
+}
+
+struct Recall {
+  sequence @0 :UInt64;            # grants up to it, of the same term, are over for what it names
+  kind @1 :RecallKind;
+  inode @2 :UInt64;
+  name @3 :Data;                  # of kind name
+  count @4 :UInt32;               # of kind giveBack
+}
+
+struct TakeRecallsRequest {
+  # Waits at the master until there is one.
+
+  session @0 :UInt64;
+  term @1 :UInt64;                # of the last recall that was received,
+  after @2 :UInt64;               # and its sequence; of another term: all are wanted
+}
+
+struct TakeRecallsReply {
+  term @0 :UInt64;
+  recalls @1 :List(Recall);       # may be empty: ask again
+}
+
+struct RecallAnswer {
+  sequence @0 :UInt64;
+  returned @1 :Bool;              # the lease would have stayed, but is not wanted any more
+}
+
+struct AnswerRecallsRequest {
+  session @0 :UInt64;
+  term @1 :UInt64;
+  answers @2 :List(RecallAnswer);
+}
+
+struct ReturnLeasesRequest {
+  session @0 :UInt64;
+  term @1 :UInt64;
+  inodes @2 :List(UInt64);        # shared leases that this session does without
+}
+
+struct HeldLease {
+  inode @0 :UInt64;
+  exclusive @1 :Bool;
+}
+
 struct RenewSessionRequest {
   session @0 :UInt64;
   knownTerm @1 :UInt64;           # of the last answer
   openInodes @2 :List(UInt64);    # all of them when the term has changed; else empty
   more @3 :Bool;                  # they go on in the next request
+  leases @4 :List(HeldLease);     # as openInodes
 }
 
 struct RenewSessionReply {

@@ -267,11 +267,46 @@ struct ReportBadReplicaRequest { SessionId session; ChunkId chunk; uint64_t vers
 
 struct OpenSessionRequest { std::string host; std::string mountpoint; std::string program; };
 struct OpenSessionReply { SessionId session; uint64_t term = 0; uint32_t duration_ms = 0; FileTime now = 0; ClusterId cluster; };
+// What the leader asks of a session, so that somebody else can go on (docs/decisions/007-recalls.md).
+enum class RecallKind : uint8_t {
+  kName = 1,        // `name` of the directory changes, and its attributes: both are to be forgotten, the lease stays
+  kAttributes = 2,  // to be forgotten; the lease stays
+  kContent = 3,     // attributes and data are to be forgotten, the lease goes
+  kReader = 4,      // held exclusively: flush, commit, keep it shared
+  kWriter = 5,      // flush, commit, forget; the lease goes
+  kGiveBack = 6,    // too many are held: `count` of the least useful are to be returned (return_leases)
+};
+struct Recall {
+  uint64_t sequence = 0;  // grants up to it, of the same term, are over for what it names
+  RecallKind kind = RecallKind::kAttributes;
+  InodeId inode;
+  std::string name;    // kName
+  uint32_t count = 0;  // kGiveBack
+
+  bool operator==(const Recall&) const = default;
+};
+// Waits at the master until there is one, or for some seconds; a client always has one of these waiting.
+struct TakeRecallsRequest {
+  SessionId session;
+  uint64_t term = 0;   // of the last recall that was received, and its number: those after it are wanted. Another term: all.
+  uint64_t after = 0;
+};
+struct TakeRecallsReply { uint64_t term = 0; std::vector<Recall> recalls; };
+struct RecallAnswer {
+  uint64_t sequence = 0;
+  bool returned = false;  // the lease would have stayed, but is not wanted any more
+};
+struct AnswerRecallsRequest { SessionId session; uint64_t term = 0; std::vector<RecallAnswer> answers; };
+// Shared leases that this session does without from now on (lazily, in batches). It has forgotten what they covered.
+struct ReturnLeasesRequest { SessionId session; uint64_t term = 0; std::vector<InodeId> inodes; };
+
+struct HeldLease { InodeId inode; bool exclusive = false; bool operator==(const HeldLease&) const = default; };
 struct RenewSessionRequest {
   SessionId session;
   uint64_t known_term = 0;
   std::vector<InodeId> open_inodes;  // all of them, when the term has changed
   bool more = false;                 // they do not fit: the next request has more of them
+  std::vector<HeldLease> leases;     // likewise
 };
 struct RenewSessionReply { uint64_t term = 0; uint32_t duration_ms = 0; FileTime now = 0; bool reclaim = false; };  // reclaim: say again with open_inodes
 struct CloseSessionRequest { SessionId session; };

@@ -60,6 +60,11 @@ class KernelCaches {
   virtual ~KernelCaches() = default;
   virtual Task<void> forget_pages(InodeId inode) = 0;  // all pages and the attributes of the inode
   virtual Task<void> forget_attributes(InodeId inode) = 0;
+  // A name that the kernel may hold, and the directory's listing. Completes, too, when the kernel cannot let go because a
+  // change of that directory by this mount waits for the master, and the name is sure to be looked up again.
+  virtual Task<void> forget_name(InodeId directory, std::string name) = 0;
+  // Everything: the session has ended, or its time was over and others may have changed anything.
+  virtual Task<void> forget_everything() = 0;
 };
 
 struct OpenFlagsFs {

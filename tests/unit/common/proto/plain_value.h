@@ -47,6 +47,9 @@ inline void randomize(FileType& value, Random& random) {
 inline void randomize(ChunkState& value, Random& random) {
   value = static_cast<ChunkState>(1 + random.below(2));
 }
+inline void randomize(RecallKind& value, Random& random) {
+  value = static_cast<RecallKind>(1 + random.below(6));
+}
 inline void randomize(MasterRole& value, Random& random) {
   value = static_cast<MasterRole>(1 + random.below(3));
 }
