@@ -91,7 +91,8 @@ Result<std::shared_ptr<const TlsContext>> Credentials::read(WallTime now) const 
   Result<CertificateInfo> info = info_of(own->front().get());
   if (!info) return unfit(files_.certificate, info.error().context);
   if (!info->identity) return unfit(files_.certificate, "this is an authority's certificate, not a program's");
-  bool fits = info->identity->role == role_ || (role_ == PeerRole::kClient && info->identity->role == PeerRole::kAdmin);
+  auto is_client = [](PeerRole role) { return role == PeerRole::kClient || role == PeerRole::kAdmin; };
+  bool fits = info->identity->role == role_ || (is_client(role_) && is_client(info->identity->role));
   if (!fits) {
     return unfit(files_.certificate, "a certificate for a " + std::string(to_string(info->identity->role)) +
                                          "; here a " + std::string(to_string(role_)) + "'s is wanted");

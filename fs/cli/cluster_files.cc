@@ -73,8 +73,9 @@ Result<ClusterId> make_authority_folder(const std::string& folder, ClusterId clu
   Result<void> made = make_folder(folder);
   for (const char* name : {"/ca.key", "/ca.crt"}) {
     if (made && !force && stdfs::exists(folder + name))
-      return Error(ErrorCode::kExists, folder + name + " is there already: this is a cluster's authority. --force makes "
-                                                       "a new one, and every certificate of the old one worthless");
+      return Error(ErrorCode::kExists, folder + name +
+                                           " is there already: this is a cluster's authority. --force makes "
+                                           "a new one, and every certificate of the old one worthless");
   }
   if (made) made = write_file(folder + "/ca.key", authority->key, force);
   if (made) made = write_file(folder + "/ca.crt", authority->certificate, force);
@@ -134,13 +135,15 @@ Result<std::vector<CertificateFile>> find_certificates(const std::string& path) 
 }
 
 Result<void> make_local_certificates(const std::string& folder) {
-  constexpr PeerRole kRoles[] = {PeerRole::kMaster, PeerRole::kChunkserver, PeerRole::kClient};
-  // There already, from a making that was interrupted later: data of that cluster's id may be there, too.
-  if (std::ranges::all_of(kRoles, [&](PeerRole role) { return find_tls_files(folder, role).has_value(); })) return {};
-  Result<ClusterId> made = make_authority_folder(folder, {}, true);
-  if (!made) return made.error();
+  // A whole authority is there already: of a making that was interrupted later, or of a cluster that runs.
+  bool made = stdfs::exists(folder + "/ca.crt") && stdfs::exists(folder + "/ca.key");
+  if (!made) {
+    Result<ClusterId> authority = make_authority_folder(folder, {}, true);
+    if (!authority) return authority.error();
+  }
   // As long as the cluster: nobody is to notice that there are certificates.
-  for (PeerRole role : kRoles) {
+  for (PeerRole role : {PeerRole::kMaster, PeerRole::kChunkserver, PeerRole::kClient, PeerRole::kAdmin}) {
+    if (made && stdfs::exists(folder + "/" + std::string(to_string(role)) + ".crt")) continue;
     Result<std::string> issued = issue_into_folder(folder, role, "local", kAuthorityDays, folder, true);
     if (!issued) return issued.error();
   }

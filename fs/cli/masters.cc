@@ -85,7 +85,7 @@ Result<void> use_client_tls(RealWorld& world, const std::vector<Address>& master
   TlsSettings settings = client_tls_settings();
   if (settings.mode != "auto" && settings.mode != "on" && settings.mode != "off")
     return Error(ErrorCode::kInvalid, "CAIRN_TLS is '" + settings.mode + "'; it may be auto, on or off");
-  Result<std::shared_ptr<Credentials>> used = use_tls(world, settings, PeerRole::kClient, client_tls_folders(masters));
+  Result<std::shared_ptr<Credentials>> used = use_tls(world, settings, PeerRole::kAdmin, client_tls_folders(masters));
   if (!used) return used.error();
   return {};
 }
