@@ -1,4 +1,4 @@
-// Grants, commits, raises, sealing, replicas and garbage (docs/durability.md, "Chunks").
+// Grants, commits, raises, sealing, replicas and garbage (docs/consistency.md, "Versions").
 #include "common/base/units.h"
 #include "tests/unit/master/namespace/machine_fixture.h"
 
