@@ -1,5 +1,6 @@
 #include "common/tls/credentials.h"
 
+#include <fmt/format.h>
 #include <fstream>
 #include <sstream>
 #include <sys/stat.h>
@@ -70,6 +71,17 @@ const PeerIdentity& Credentials::identity() const {
 }
 WallTime Credentials::expires() const {
   return context_->not_after;
+}
+
+Result<void> Credentials::still_valid(WallTime now) const {
+  if (now <= context_->not_after) return {};
+  return unfit(files_.certificate, "it expired on " + date_of(context_->not_after));
+}
+
+std::string Credentials::warning(WallTime now) const {
+  if (context_->not_after.ns - now.ns > kWarnBefore.count()) return {};
+  return fmt::format("the certificate in {} {} on {}: issue a new one (cairn cluster issue)", files_.certificate,
+                     now <= context_->not_after ? "expires" : "expired", date_of(context_->not_after));
 }
 
 Result<std::shared_ptr<const TlsContext>> Credentials::read(WallTime now) const {
@@ -158,11 +170,17 @@ void Credentials::reload(WallTime now) {
 
 void Credentials::warn_if_soon(WallTime now) {
   if (context_->not_after.ns - now.ns > kWarnBefore.count()) return;
-  if (warned_.ns != 0 && now.ns - warned_.ns < kWarnEvery.count()) return;
+  bool expired = !still_valid(now);
+  if (warned_.ns != 0 && expired == warned_expired_ && now.ns - warned_.ns < kWarnEvery.count()) return;
   warned_ = now;
-  log_warning("tls.expires_soon",
-              "certificate={} expires={} do=\"issue a new one (cairn cluster issue) and put it there\"",
-              quoted(files_.certificate), quoted(date_of(context_->not_after)));
+  warned_expired_ = expired;
+  constexpr const char* kFields =
+      "certificate={} expires={} do=\"issue a new one (cairn cluster issue) and put it there\"";
+  if (expired) {
+    log_error("tls.expired", kFields, quoted(files_.certificate), quoted(date_of(context_->not_after)));
+  } else {
+    log_warning("tls.expires_soon", kFields, quoted(files_.certificate), quoted(date_of(context_->not_after)));
+  }
 }
 
 }  // namespace cairn
