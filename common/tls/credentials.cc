@@ -17,15 +17,6 @@ namespace {
 // 128 bits first: as strong as the certificates' P-256, and the fastest where the processor has AES.
 constexpr const char* kCipherSuites = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256";
 
-Result<std::string> read_text(const std::string& path) {
-  errno = 0;
-  std::ifstream in(path);
-  std::stringstream text;
-  text << in.rdbuf();
-  if (!in) return errno == 0 ? Error(ErrorCode::kIo, path + " is empty") : errno_error(path);
-  return text.str();
-}
-
 Error unfit(const std::string& path, std::string_view why) {
   return Error(ErrorCode::kUnauthorized, path + ": " + std::string(why));
 }
@@ -54,6 +45,15 @@ Result<ContextPtr> make_context() {
 }
 
 }  // namespace
+
+Result<std::string> read_pem_file(const std::string& path) {
+  errno = 0;
+  std::ifstream in(path);
+  std::stringstream text;
+  text << in.rdbuf();
+  if (!in) return errno == 0 ? Error(ErrorCode::kIo, path + " is empty") : errno_error(path);
+  return text.str();
+}
 
 Result<std::shared_ptr<Credentials>> Credentials::load(TlsFiles files, PeerRole role, WallTime now) {
   std::shared_ptr<Credentials> made(new Credentials(std::move(files), role));
@@ -85,13 +85,13 @@ std::string Credentials::warning(WallTime now) const {
 }
 
 Result<std::shared_ptr<const TlsContext>> Credentials::read(WallTime now) const {
-  Result<std::string> ca_pem = read_text(files_.ca);
+  Result<std::string> ca_pem = read_pem_file(files_.ca);
   if (!ca_pem) return ca_pem.error();
-  Result<std::string> certificate_pem = read_text(files_.certificate);
+  Result<std::string> certificate_pem = read_pem_file(files_.certificate);
   if (!certificate_pem) return certificate_pem.error();
   Result<void> private_enough = check_key_file(files_.key);
   if (!private_enough) return private_enough.error();
-  Result<std::string> key_pem = read_text(files_.key);
+  Result<std::string> key_pem = read_pem_file(files_.key);
   if (!key_pem) return key_pem.error();
 
   Result<std::vector<CertificatePtr>> authorities = parse_certificates(*ca_pem);

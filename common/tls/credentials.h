@@ -21,6 +21,9 @@ struct TlsFiles {
   std::string key;
 };
 
+// A certificate or a key as it is on disk. An empty file is an error.
+Result<std::string> read_pem_file(const std::string& path);
+
 // What one version of the files gives. Shared by the connections that it began; OpenSSL's context is inside.
 struct TlsContext;
 
