@@ -1,5 +1,5 @@
 // ChunkAccess: whom this chunkserver obeys: which cluster it belongs to, the highest term of a master that it has
-// heard, the keys that sign capabilities, and log time (durability.md "Chunks" 12 and "Time"). The agent teaches it
+// heard, the keys that sign capabilities, and log time (consistency.md "Versions" 12 and "Time"). The agent teaches it
 // what masters say; the services ask it before they do anything.
 //
 // Until a master has answered since the start nothing that needs a capability or an order is done: the time may have

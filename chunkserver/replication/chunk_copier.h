@@ -1,5 +1,5 @@
 // ChunkCopier: makes this server's replica of a chunk equal to another server's: for repair, for joining a chunk that
-// is being written, and for recovery (durability.md "Chunks" 6 to 8). It fetches what the other one has, in pieces,
+// is being written, and for recovery (consistency.md "Versions" 6 to 8). It fetches what the other one has, in pieces,
 // into a copy beside what is here, and puts it in place when it is whole and on disk. What was here stays until then.
 //
 // A copy that has begun goes on when the one who ordered it stops waiting; ordering it again waits for the same copy.

@@ -1,5 +1,5 @@
-// The rules by which a replica answers writers (durability.md "Chunks" 2 and 5): which writes it takes, and what it can
-// show of them after a restart.
+// The rules by which a replica answers writers (consistency.md "Versions" 2 and 5): which writes it takes, and what it
+// can show of them after a restart.
 //
 // Pure functions. The store has the last word on what they let through; what they refuse is never given to it.
 #pragma once

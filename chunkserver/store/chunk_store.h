@@ -1,5 +1,5 @@
-// ChunkStore: the chunks that one data directory holds (design.md 3.3, durability.md "Chunks"). StoreSet (store_set.h)
-// is the same interface over several directories; whoever serves chunks needs only this header.
+// ChunkStore: the chunks that one data directory holds (design.md 3.3, consistency.md "Versions"). StoreSet
+// (store_set.h) is the same interface over several directories; whoever serves chunks needs only this header.
 //
 // Threads: everything is called, and answers, on the loop. What blocks (LevelDB, the value log) runs on the store's own
 // pools. Lifetime: the World outlives the store. close() before the destructor makes everything durable; the destructor

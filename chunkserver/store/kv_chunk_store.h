@@ -1,7 +1,7 @@
 // KvChunkStore: the ChunkStore of one data directory: records, extents and small data in a KvStore, large data in a
 // ValueLog beside it.
 //
-// The folder: IDENTITY, kv/ (the KvStore), log/ (segments). How a write becomes durable (durability.md, "Chunks", 3):
+// The folder: IDENTITY, kv/ (the KvStore), log/ (segments). How a write becomes durable (consistency.md, "Versions" 3):
 // it lies in its chunk's overlay; long runs are written to the value log as they come. A commit of a chunk takes a
 // snapshot of the overlay, waits for its writes to the log, syncs the segments, and puts one change into the queue of
 // batches. Whoever is in the queue when a batch begins shares its one sync. Freed ranges are noted in the batch that

@@ -253,6 +253,40 @@ Result<std::vector<KvChunkStore::SegmentUser>> KvChunkStore::read_users(const Kv
   return users;
 }
 
+namespace {
+
+struct BlocksToMove {
+  std::vector<ExtentMap::Move> moves;
+  std::vector<uint32_t> checksums;  // of each
+};
+BlocksToMove blocks_in(uint32_t segment, const ExtentGroup& extents, uint32_t group) {
+  BlocksToMove found;
+  for (uint32_t i = 0; i < kBlocksPerGroup; ++i) {
+    const BlockEntry& entry = extents.at(i);
+    if (entry.kind != BlockKind::kLog || entry.place.segment != segment) continue;
+    found.moves.push_back({group * kBlocksPerGroup + i, entry.place, {}});
+    found.checksums.push_back(entry.checksum);
+  }
+  return found;
+}
+
+// What is moved is checked first: a copy would give a block that has rotted a new life.
+Result<Buffer> read_verified(SegmentFile& file, const std::vector<ExtentMap::Move>& moves,
+                             const std::vector<uint32_t>& checksums, ChunkId chunk) {
+  Buffer all = Buffer::allocate(moves.size() * kBlockSizeBytes);
+  for (size_t i = 0; i < moves.size(); ++i) {
+    std::span<std::byte> block = all.mutable_span().subspan(i * kBlockSizeBytes, kBlockSizeBytes);
+    Result<void> read = file.read(moves[i].from.block, block);
+    if (!read) return read.error();
+    if (crc32c(block) == checksums[i]) continue;
+    return Error(ErrorCode::kCorrupt, fmt::format("chunk {}: the block at {} does not match its checksum", chunk,
+                                                  moves[i].block * kBlockSizeBytes));
+  }
+  return all;
+}
+
+}  // namespace
+
 // Moves what the group has in the segment to the active one. Returns the bytes moved.
 Task<Result<uint64_t>> KvChunkStore::clean_group(SegmentUser user, uint32_t segment) {
   Result<ChunkPtr> found = co_await find(user.chunk);
@@ -264,15 +298,7 @@ Task<Result<uint64_t>> KvChunkStore::clean_group(SegmentUser user, uint32_t segm
   if (chunk->removed) co_return uint64_t{0};
   Result<void> loaded = co_await load_groups(chunk, {user.group});
   if (!loaded) co_return loaded.error();
-  const ExtentGroup extents = *chunk->map.committed(user.group);
-  std::vector<ExtentMap::Move> moves;
-  std::vector<uint32_t> checksums;
-  for (uint32_t i = 0; i < kBlocksPerGroup; ++i) {
-    const BlockEntry& entry = extents.at(i);
-    if (entry.kind != BlockKind::kLog || entry.place.segment != segment) continue;
-    moves.push_back({user.group * kBlocksPerGroup + i, entry.place, {}});
-    checksums.push_back(entry.checksum);
-  }
+  auto [moves, checksums] = blocks_in(segment, *chunk->map.committed(user.group), user.group);
   if (moves.empty()) co_return uint64_t{0};
   std::shared_ptr<SegmentFile> file = log_->file(segment);
   if (!file) co_return uint64_t{0};
@@ -280,25 +306,11 @@ Task<Result<uint64_t>> KvChunkStore::clean_group(SegmentUser user, uint32_t segm
   Result<void> space = co_await take_space(blocks * kBlockSizeBytes);
   if (!space) co_return space.error();
   ValueLog::Pin pin = log_->pin();
-  Result<Buffer> bytes = co_await read_pool_->run([file, moves]() -> Result<Buffer> {
-    Buffer all = Buffer::allocate(moves.size() * kBlockSizeBytes);
-    for (size_t i = 0; i < moves.size(); ++i) {
-      Result<void> read =
-          file->read(moves[i].from.block, all.mutable_span().subspan(i * kBlockSizeBytes, kBlockSizeBytes));
-      if (!read) return read.error();
-    }
-    return all;
-  });
+  Result<Buffer> bytes = co_await read_pool_->run(
+      [file, moves, checksums, chunk = chunk->id] { return read_verified(*file, moves, checksums, chunk); });
   if (!bytes) {
     report_bad(chunk->id, bytes.error());
     co_return bytes.error();
-  }
-  for (uint32_t i = 0; i < blocks; ++i) {
-    if (crc32c(bytes->span().subspan(i * kBlockSizeBytes, kBlockSizeBytes)) == checksums[i]) continue;
-    Error error(ErrorCode::kCorrupt, fmt::format("chunk {}: the block at {} does not match its checksum", chunk->id,
-                                                 moves[i].block * kBlockSizeBytes));
-    report_bad(chunk->id, error);
-    co_return error;
   }
   Result<std::vector<LogPlace>> places = co_await allocate_run(blocks);
   if (!places) co_return places.error();

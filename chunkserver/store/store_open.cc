@@ -186,6 +186,107 @@ Result<StoreRecord> settle_store_record(const KvStore& kv, const std::string& bo
   return record;
 }
 
+Result<std::vector<BodyId>> doomed_bodies(const KvStore& kv) {
+  std::vector<BodyId> doomed;
+  Result<void> read =
+      for_each(kv, store_keys::kDoomedLetter, [&](std::string_view key, std::string_view) -> Result<void> {
+        Result<uint64_t> body = store_keys::parse_number_key(key);
+        if (!body) return body.error();
+        doomed.push_back(BodyId(*body));
+        return {};
+      });
+  if (!read) return read.error();
+  return doomed;
+}
+
+// The value log as a start finds it, and then as it goes on.
+struct SegmentsFound {
+  ValueLogNames names;
+  std::map<uint32_t, SegmentRecord> records;
+  std::set<uint32_t> files;
+  std::set<uint32_t> settled;  // by this start: what their keys say of freed ranges has been done
+  uint32_t next = 1;           // above every number that was ever seen
+};
+
+// A file without a record holds nothing and is removed.
+Result<SegmentsFound> find_segments(Disk& disk, const KvStore& kv, ValueLogNames log_names) {
+  SegmentsFound found{.names = std::move(log_names), .records = {}, .files = {}, .settled = {}};
+  Result<void> read =
+      for_each(kv, store_keys::kSegmentLetter, [&](std::string_view key, std::string_view value) -> Result<void> {
+        Result<uint32_t> number = store_keys::parse_segment_key(key);
+        if (!number) return number.error();
+        Result<SegmentRecord> decoded = SegmentRecord::decode(value);
+        if (!decoded) return decoded.error();
+        found.records[*number] = *decoded;
+        found.next = std::max(found.next, *number + 1);
+        return {};
+      });
+  if (!read) return read.error();
+  Result<std::vector<std::string>> names = disk.list(found.names.folder());
+  if (!names) return names.error();
+  for (const std::string& name : *names) {
+    std::optional<uint32_t> number = ValueLogNames::number_of(name);
+    if (!number) continue;
+    found.next = std::max(found.next, *number + 1);
+    found.files.insert(*number);
+    if (found.records.contains(*number)) continue;
+    Result<void> removed = disk.remove(found.names.path_of(*number));
+    if (!removed) return removed.error();
+  }
+  return found;
+}
+
+// Closes the segments that were being written. Those without a file or without a live block are left out from here on.
+Result<void> settle_segments(Disk& disk, const KvStore& kv, uint32_t segment_blocks, SegmentsFound& found,
+                             WriteBatch& batch) {
+  for (auto it = found.records.begin(); it != found.records.end();) {
+    auto& [number, segment] = *it;
+    bool there = found.files.contains(number);
+    bool holds_something = there;
+    if (!there) {
+      if (segment.live_blocks > 0) log_error("store.segment_missing", "path={}", found.names.path_of(number));
+      if (segment.live_blocks == 0) batch.erase(store_keys::segment(number));
+      found.settled.insert(number);
+    } else if (!segment.closed || segment.live_blocks == 0) {
+      Result<SettledSegment> now = settle_segment(disk, kv, found.names.path_of(number), number, segment_blocks);
+      if (!now) return now.error().in("recovering " + found.names.path_of(number));
+      found.settled.insert(number);
+      holds_something = !now->empty;
+      if (now->empty) {
+        batch.erase(store_keys::segment(number));
+      } else {
+        segment.live_blocks = now->live_blocks;
+        segment.closed = true;
+        batch.put(store_keys::segment(number), segment.encode());
+      }
+    }
+    it = holds_something ? std::next(it) : found.records.erase(it);
+  }
+  return {};
+}
+
+// Ranges that were freed and are not yet holes. Of a segment that was settled or is gone nothing is left to do.
+Result<std::vector<LogRange>> read_freed(const KvStore& kv, const SegmentsFound& found, WriteBatch& batch) {
+  std::vector<LogRange> freed;
+  Result<void> read =
+      for_each(kv, store_keys::kFreedLetter, [&](std::string_view key, std::string_view value) -> Result<void> {
+        Result<LogPlace> place = store_keys::parse_place_key(key);
+        if (!place) return place.error();
+        ByteReader reader(value);
+        uint32_t blocks = static_cast<uint32_t>(reader.varint());
+        Result<void> finished = reader.finish("a freed range");
+        if (!finished) return finished;
+        if (found.settled.contains(place->segment) || !found.records.contains(place->segment)) {
+          batch.erase(key);
+        } else {
+          freed.push_back({*place, blocks});
+        }
+        return {};
+      });
+  if (!read) return read.error();
+  return freed;
+}
+
 }  // namespace
 
 // On a pool, before anything else knows of the store.
@@ -214,79 +315,20 @@ Result<KvChunkStore::Recovered> KvChunkStore::recover(Disk& disk, const StoreOpt
   Result<StoreRecord> record = settle_store_record(*out.kv, boot_id, batch);
   if (!record) return record.error();
   out.record = *record;
-  Result<void> read =
-      for_each(*out.kv, store_keys::kDoomedLetter, [&](std::string_view key, std::string_view) -> Result<void> {
-        Result<uint64_t> body = store_keys::parse_number_key(key);
-        if (!body) return body.error();
-        out.doomed.push_back(BodyId(*body));
-        return {};
-      });
-  if (!read) return read.error();
+  Result<std::vector<BodyId>> doomed = doomed_bodies(*out.kv);
+  if (!doomed) return doomed.error();
+  out.doomed = std::move(*doomed);
 
-  // Segments: those with a record, settled if they were being written; files without one hold nothing.
+  Result<SegmentsFound> segments = find_segments(disk, *out.kv, ValueLogNames(log_folder));
+  if (!segments) return segments.error();
+  out.next_segment = segments->next;
   uint32_t segment_blocks = static_cast<uint32_t>(options.segment_size_bytes / kBlockSizeBytes);
-  std::map<uint32_t, SegmentRecord> records;
-  read =
-      for_each(*out.kv, store_keys::kSegmentLetter, [&](std::string_view key, std::string_view value) -> Result<void> {
-        Result<uint32_t> number = store_keys::parse_segment_key(key);
-        if (!number) return number.error();
-        Result<SegmentRecord> decoded = SegmentRecord::decode(value);
-        if (!decoded) return decoded.error();
-        records[*number] = *decoded;
-        return {};
-      });
-  if (!read) return read.error();
-  Result<std::vector<std::string>> names = disk.list(log_folder);
-  if (!names) return names.error();
-  std::set<uint32_t> files;
-  ValueLogNames log_names(log_folder);
-  for (const std::string& name : *names) {
-    std::optional<uint32_t> number = ValueLogNames::number_of(name);
-    if (!number) continue;
-    out.next_segment = std::max(out.next_segment, *number + 1);
-    files.insert(*number);
-    if (records.contains(*number)) continue;
-    Result<void> removed = disk.remove(log_names.path_of(*number));
-    if (!removed) return removed.error();
-  }
-  std::set<uint32_t> settled_now;
-  for (auto& [number, segment] : records) {
-    out.next_segment = std::max(out.next_segment, number + 1);
-    if (!files.contains(number)) {
-      if (segment.live_blocks > 0) log_error("store.segment_missing", "path={}", log_names.path_of(number));
-      if (segment.live_blocks == 0) batch.erase(store_keys::segment(number));
-      settled_now.insert(number);
-      continue;
-    }
-    if (!segment.closed || segment.live_blocks == 0) {
-      Result<SettledSegment> now = settle_segment(disk, *out.kv, log_names.path_of(number), number, segment_blocks);
-      if (!now) return now.error().in("recovering " + log_names.path_of(number));
-      settled_now.insert(number);
-      if (now->empty) {
-        batch.erase(store_keys::segment(number));
-        continue;
-      }
-      segment.live_blocks = now->live_blocks;
-      segment.closed = true;
-      batch.put(store_keys::segment(number), segment.encode());
-    }
-    out.segments.emplace_back(number, segment);
-  }
-  read = for_each(*out.kv, store_keys::kFreedLetter, [&](std::string_view key, std::string_view value) -> Result<void> {
-    Result<LogPlace> place = store_keys::parse_place_key(key);
-    if (!place) return place.error();
-    ByteReader reader(value);
-    uint32_t blocks = static_cast<uint32_t>(reader.varint());
-    Result<void> finished = reader.finish("a freed range");
-    if (!finished) return finished;
-    if (settled_now.contains(place->segment) || !records.contains(place->segment)) {
-      batch.erase(key);
-    } else {
-      out.freed.push_back({*place, blocks});
-    }
-    return {};
-  });
-  if (!read) return read.error();
+  Result<void> usable = settle_segments(disk, *out.kv, segment_blocks, *segments, batch);
+  if (!usable) return usable.error();
+  out.segments.assign(segments->records.begin(), segments->records.end());
+  Result<std::vector<LogRange>> freed = read_freed(*out.kv, *segments, batch);
+  if (!freed) return freed.error();
+  out.freed = std::move(*freed);
   Result<void> written = out.kv->write(batch, /*sync=*/true);
   if (!written) return written.error();
   return out;

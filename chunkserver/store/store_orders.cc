@@ -7,6 +7,24 @@
 
 namespace cairn {
 
+namespace {
+
+// Of a chunk with nothing that is not yet on disk.
+StoredChunkRecord record_of(const Chunk& chunk) {
+  StoredChunkRecord record;
+  record.body = chunk.body;
+  record.version = chunk.version;
+  record.state = chunk.state;
+  record.synced_sequence = chunk.synced_sequence;
+  record.length_bytes = chunk.length_bytes;
+  record.allocated_blocks = chunk.allocated_blocks;
+  record.boot = chunk.boot;
+  record.owner = chunk.owner;
+  return record;
+}
+
+}  // namespace
+
 Task<Result<ReplicaStatus>> KvChunkStore::raise(ChunkId id, uint64_t from_version, uint64_t to_version) {
   if (to_version <= from_version) co_return Error(ErrorCode::kInvalid, "a version is raised upwards");
   Result<ChunkPtr> found = co_await find(id);
@@ -116,6 +134,18 @@ Task<Result<void>> KvChunkStore::remove_now(ChunkId id, uint64_t up_to_version) 
 // ---- cloning
 
 struct KvChunkStore::ClonePlan {
+  // The blocks of the value log that both will name.
+  std::vector<LogPlace> log_places() const {
+    std::vector<LogPlace> places;
+    for (const LoadedGroup& group : groups) {
+      for (uint32_t i = 0; i < kBlocksPerGroup; ++i) {
+        const BlockEntry& entry = group.extents.at(i);
+        if (entry.kind == BlockKind::kLog) places.push_back(entry.place);
+      }
+    }
+    return places;
+  }
+
   std::vector<LoadedGroup> groups;
   std::vector<std::pair<uint32_t, std::string>> inline_blocks;
 };
@@ -174,18 +204,12 @@ Task<Result<ReplicaStatus>> KvChunkStore::clone_now(ChunkId source, uint64_t sou
   }
   Result<void> space = co_await take_space((plan->inline_blocks.size() + 1) * kBlockSizeBytes);
   if (!space) co_return space.error();
-  std::vector<LogPlace> shared;
-  for (const LoadedGroup& group : plan->groups) {
-    for (uint32_t i = 0; i < kBlocksPerGroup; ++i) {
-      const BlockEntry& entry = group.extents.at(i);
-      if (entry.kind != BlockKind::kLog) continue;
-      if (!log_->find(entry.place.segment)) {
-        Error error(ErrorCode::kIo, log_->path_of(entry.place.segment) + " is missing");
-        report_bad(source, error);
-        co_return error;
-      }
-      shared.push_back(entry.place);
-    }
+  std::vector<LogPlace> shared = plan->log_places();
+  auto missing = std::ranges::find_if(shared, [this](const LogPlace& place) { return !log_->find(place.segment); });
+  if (missing != shared.end()) {
+    Error error(ErrorCode::kIo, log_->path_of(missing->segment) + " is missing");
+    report_bad(source, error);
+    co_return error;
   }
   Result<void> loaded = co_await load_shared(shared);
   if (!loaded) co_return loaded.error();
@@ -209,16 +233,7 @@ Task<Result<ReplicaStatus>> KvChunkStore::clone_now(ChunkId source, uint64_t sou
     for (const auto& [block, bytes] : plan->inline_blocks)
       writer.put(store_keys::inline_block(to->body, block), bytes);
     log_->share(shared);
-    StoredChunkRecord record;
-    record.body = to->body;
-    record.version = to->version;
-    record.state = to->state;
-    record.synced_sequence = to->synced_sequence;
-    record.length_bytes = to->length_bytes;
-    record.allocated_blocks = to->allocated_blocks;
-    record.boot = to->boot;
-    record.owner = to->owner;
-    writer.put(store_keys::chunk(to->id), record.encode());
+    writer.put(store_keys::chunk(to->id), record_of(*to).encode());
     ++store_record_.chunks;
     store_record_changed_ = true;
   });

@@ -1,5 +1,5 @@
-// Capabilities: what a master's signature allows a holder to do with one chunk (durability.md "Chunks" 12). The master
-// signs, a chunkserver verifies; clients carry the bytes and cannot make them. Format: docs/formats.md, "Capabilities".
+// Capabilities: what a master's signature allows a holder to do with one chunk (consistency.md "Versions" 12). The
+// master signs, a chunkserver verifies; clients carry the bytes and cannot make them. Format: docs/formats.md, "Capabilities".
 //
 // A capability is good for exactly the version that it names: raising the version of a chunk makes every older one
 // worthless, and the master signs new ones. It runs out in log time.

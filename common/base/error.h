@@ -55,7 +55,7 @@ enum class ErrorCode : uint16_t {
   kNewVersion = 109,     // the chunk's version at the server is older than the one named
   kMissingWrites = 110,  // the replica cannot show the sequence that is asked for
   kWrongCluster = 111,   // the other side belongs to another cluster
-  kUnauthorized = 112,   // no capability, a bad one, or one that ran out; EACCES is never made of it
+  kUnauthorized = 112,   // no capability, a bad one, or one that ran out; a role that may not ask this; EACCES is never made of it
   kTooFewReplicas = 113, // fewer than min_copies servers can take part
   kNotCached = 114,      // a lookup that may only use memory would have to read the disk
   kConflict = 115,       // a compare-and-swap in the log met another value

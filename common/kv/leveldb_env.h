@@ -1,5 +1,5 @@
 // LevelDbEnv: LevelDB's operating system, over the Disk seam, with the promises that LevelDB needs and POSIX does not
-// make by itself (durability.md, "LevelDB can lose the middle"):
+// make by itself (consistency.md, "Versions" 4):
 //  - A log is synced before it is closed, so a batch in a later log never outlives one in an earlier log.
 //  - A log's name is durable before its first sync returns; table names are durable before the manifest that names
 //  them; a

@@ -14,6 +14,7 @@
 #include "common/base/buffer.h"
 #include "common/base/ids.h"
 #include "common/base/result.h"
+#include "common/proto/callers.h"
 #include "common/runtime/task.h"
 #include "common/runtime/task_group.h"
 #include "common/runtime/world.h"
@@ -72,8 +73,8 @@ class RpcServer {
  public:
   RpcServer(World& world, RpcServerOptions options);
   ~RpcServer();
-  // Before listen().
-  void handle(MethodId method, std::string name, RpcHandler handler);
+  // Before listen(). A connection whose other side has proved a role that is not of `callers` is answered kUnauthorized.
+  void handle(MethodId method, std::string name, RpcHandler handler, Callers callers = Callers::kAnybody);
   // Called when a connection that has said hello is gone; its handlers may still run. Must not destroy the server.
   void on_disconnect(std::function<void(RpcConnection&)> callback);
   // For connections to come: a server that learns later which cluster it belongs to.

@@ -64,16 +64,19 @@ Task<Result<RpcMessage>> run_handler(Object* object, Task<Result<Returned>> (Obj
 
 }  // namespace rpc_detail
 
-// The handler of Request is `function`: Task<Result<Reply>> or Task<Result<Answer<Reply>>> f(Request, RpcRequest), where RpcRequest has the
-// payload, the deadline and the connection (its message is empty). The object must outlive the server's stop().
+// The handler of Request is `function`: Task<Result<Reply>> or Task<Result<Answer<Reply>>> f(Request, RpcRequest),
+// where RpcRequest has the payload, the deadline and the connection (its message is empty). The object must outlive the
+// server's stop().
 template <class Request, class Object, class Returned>
 void add_handler(RpcServer& server, Object* object, Task<Result<Returned>> (Object::*function)(Request, RpcRequest)) {
   using Body = typename Method<Request>::Reply;
   static_assert(std::is_same_v<Returned, Body> || std::is_same_v<Returned, Answer<Body>>,
                 "the handler gives another reply than methods.h says");
-  server.handle(Method<Request>::kId, std::string(Method<Request>::kName), [object, function](RpcRequest raw) {
+  RpcHandler handler = [object, function](RpcRequest raw) {
     return rpc_detail::run_handler<Request, Object, Returned>(object, function, std::move(raw));
-  });
+  };
+  server.handle(Method<Request>::kId, std::string(Method<Request>::kName), std::move(handler),
+                Method<Request>::kCallers);
 }
 
 }  // namespace cairn

@@ -20,6 +20,39 @@ namespace {
 // After an error of accept (no file descriptors left): to not spin.
 constexpr Duration kAcceptPause = std::chrono::milliseconds(100);
 
+bool may_call(Callers callers, PeerRole role) {
+  switch (callers) {
+    case Callers::kAnybody:
+      return true;
+    case Callers::kClients:
+      return role == PeerRole::kClient || role == PeerRole::kAdmin;
+    case Callers::kAdmins:
+      return role == PeerRole::kAdmin;
+    case Callers::kChunkservers:
+      return role == PeerRole::kChunkserver;
+    case Callers::kMasters:
+      return role == PeerRole::kMaster;
+  }
+  return false;
+}
+
+// For who is refused: what would be needed.
+std::string_view certificate_of(Callers callers) {
+  switch (callers) {
+    case Callers::kAnybody:
+      return "a certificate";
+    case Callers::kClients:
+      return "a client's certificate";
+    case Callers::kAdmins:
+      return "an administrator's certificate (cairn cluster issue --role admin)";
+    case Callers::kChunkservers:
+      return "a chunkserver's certificate";
+    case Callers::kMasters:
+      return "a master's certificate";
+  }
+  return "another certificate";
+}
+
 double seconds(Duration duration) {
   return std::chrono::duration<double>(duration).count();
 }
@@ -30,6 +63,7 @@ struct RpcServer::Impl {
   struct Method {
     std::string name;
     RpcHandler handler;
+    Callers callers = Callers::kAnybody;
     RpcServerMetrics::OfMethod metrics;
   };
   using ConnectionPtr = std::shared_ptr<ServerConnection>;  // shared by its reader, its writer and its requests
@@ -59,6 +93,8 @@ struct RpcServer::Impl {
     bool overdue = false;  // it waited for room until its deadline
   };
   Task<void> run(ConnectionPtr connection, Handling handling, RpcRequest request);
+  // Whether the role that the other side has proved, if any, opens this method.
+  static Result<void> admit(ServerConnection& connection, const Method& method);
   void answer(ServerConnection& connection, const Handling& handling, Result<RpcMessage> result);
   static TimePoint deadline_of(const FrameHeader& header, TimePoint arrival);
 
@@ -212,7 +248,12 @@ Task<void> RpcServer::Impl::run(ConnectionPtr connection, Handling handling, Rpc
   if (method && handling.overdue) {
     result = Error(ErrorCode::kTimeout, fmt::format("{} waited at the server beyond its deadline", method->name));
   } else if (method) {
-    result = co_await method->handler(std::move(request));
+    Result<void> admitted = admit(*connection, *method);
+    if (admitted) {
+      result = co_await method->handler(std::move(request));
+    } else {
+      result = admitted.error();
+    }
   }
   connection->release(handling.charge);
   metrics.in_flight.add(-1);
@@ -222,6 +263,17 @@ Task<void> RpcServer::Impl::run(ConnectionPtr connection, Handling handling, Rpc
     if (!result) method->metrics.errors.add();
   }
   answer(*connection, handling, std::move(result));
+}
+
+Result<void> RpcServer::Impl::admit(ServerConnection& connection, const Method& method) {
+  const std::optional<PeerIdentity>& who = connection.identity();
+  if (!who || may_call(method.callers, who->role)) return {};
+  Error refusal(ErrorCode::kUnauthorized, fmt::format("{} needs {}", method.name, certificate_of(method.callers)));
+  if (connection.first_refusal()) {
+    log_warning("rpc.role_refused", "peer={} name={} program={} error={}", connection.peer(), quoted(who->name),
+                quoted(connection.hello().program), quoted(refusal.context));
+  }
+  return refusal;
 }
 
 void RpcServer::Impl::answer(ServerConnection& connection, const Handling& handling, Result<RpcMessage> result) {
@@ -270,10 +322,11 @@ RpcServer::RpcServer(World& world, RpcServerOptions options)
 
 RpcServer::~RpcServer() = default;
 
-void RpcServer::handle(MethodId method, std::string name, RpcHandler handler) {
+void RpcServer::handle(MethodId method, std::string name, RpcHandler handler, Callers callers) {
   CHECK(impl_->listeners.empty());
   RpcServerMetrics::OfMethod metrics = impl_->metrics.of_method(name);
-  bool added = impl_->methods.emplace(method, Impl::Method{std::move(name), std::move(handler), metrics}).second;
+  bool added =
+      impl_->methods.emplace(method, Impl::Method{std::move(name), std::move(handler), callers, metrics}).second;
   CHECK(added);
 }
 

@@ -11,12 +11,18 @@ namespace cairn {
 namespace {
 // What a request costs besides its bytes: frames of coroutines, its entry in the task group.
 constexpr uint64_t kRequestOverheadBytes = 1024;
+
+std::optional<PeerIdentity> identity_of(const Stream& stream) {
+  if (stream.identity() == nullptr) return std::nullopt;
+  return *stream.identity();
+}
 }  // namespace
 
 ServerConnection::ServerConnection(World& world, uint64_t id, std::unique_ptr<Stream> stream)
     : world_(world),
       id_(id),
       peer_(stream->peer()),
+      identity_(identity_of(*stream)),
       stream_(std::move(stream)),
       in_(world, *stream_),
       out_(world.executor(), *stream_),

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "common/rpc/frame_reader.h"
 #include "common/rpc/frame_writer.h"
@@ -24,6 +25,10 @@ class ServerConnection final : public RpcConnection {
   std::string peer() const override { return peer_; }
   const Hello& hello() const override { return hello_; }
   bool open() const override { return open_; }
+  // Who the other side has proved to be; nothing without TLS.
+  const std::optional<PeerIdentity>& identity() const { return identity_; }
+  // True once: what is refused to its role is said in the log for the first request only.
+  bool first_refusal() { return !std::exchange(role_refused_, true); }
 
   // Reads the other side's hello. kTimeout when it does not come by `deadline`.
   Task<Result<Hello>> receive_hello(TimePoint deadline);
@@ -61,6 +66,8 @@ class ServerConnection final : public RpcConnection {
   World& world_;
   uint64_t id_;
   std::string peer_;
+  std::optional<PeerIdentity> identity_;  // a copy: handlers run on when the stream is gone
+  bool role_refused_ = false;
   std::unique_ptr<Stream> stream_;
   FrameReader in_;
   FrameWriter out_;

@@ -1,4 +1,4 @@
-// The seam for time. Three kinds of time never mix (durability.md's rules, docs/consistency.md):
+// The seam for time. Three kinds of time never mix (docs/consistency.md, "Time"):
 //  - TimePoint: CLOCK_BOOTTIME (counts while the machine sleeps); for deadlines, leases, heartbeats. Means nothing on another machine.
 //  - WallTime: nanoseconds since 1970; for file times and nothing else.
 //  - log time: carried in log entries; see master/.

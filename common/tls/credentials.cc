@@ -1,5 +1,6 @@
 #include "common/tls/credentials.h"
 
+#include <fmt/format.h>
 #include <fstream>
 #include <sstream>
 #include <sys/stat.h>
@@ -15,15 +16,6 @@ namespace {
 
 // 128 bits first: as strong as the certificates' P-256, and the fastest where the processor has AES.
 constexpr const char* kCipherSuites = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256";
-
-Result<std::string> read_text(const std::string& path) {
-  errno = 0;
-  std::ifstream in(path);
-  std::stringstream text;
-  text << in.rdbuf();
-  if (!in) return errno == 0 ? Error(ErrorCode::kIo, path + " is empty") : errno_error(path);
-  return text.str();
-}
 
 Error unfit(const std::string& path, std::string_view why) {
   return Error(ErrorCode::kUnauthorized, path + ": " + std::string(why));
@@ -54,6 +46,15 @@ Result<ContextPtr> make_context() {
 
 }  // namespace
 
+Result<std::string> read_pem_file(const std::string& path) {
+  errno = 0;
+  std::ifstream in(path);
+  std::stringstream text;
+  text << in.rdbuf();
+  if (!in) return errno == 0 ? Error(ErrorCode::kIo, path + " is empty") : errno_error(path);
+  return text.str();
+}
+
 Result<std::shared_ptr<Credentials>> Credentials::load(TlsFiles files, PeerRole role, WallTime now) {
   std::shared_ptr<Credentials> made(new Credentials(std::move(files), role));
   made->loaded_ = made->stamp();
@@ -72,14 +73,25 @@ WallTime Credentials::expires() const {
   return context_->not_after;
 }
 
+Result<void> Credentials::still_valid(WallTime now) const {
+  if (now <= context_->not_after) return {};
+  return unfit(files_.certificate, "it expired on " + date_of(context_->not_after));
+}
+
+std::string Credentials::warning(WallTime now) const {
+  if (context_->not_after.ns - now.ns > kWarnBefore.count()) return {};
+  return fmt::format("the certificate in {} {} on {}: issue a new one (cairn cluster issue)", files_.certificate,
+                     now <= context_->not_after ? "expires" : "expired", date_of(context_->not_after));
+}
+
 Result<std::shared_ptr<const TlsContext>> Credentials::read(WallTime now) const {
-  Result<std::string> ca_pem = read_text(files_.ca);
+  Result<std::string> ca_pem = read_pem_file(files_.ca);
   if (!ca_pem) return ca_pem.error();
-  Result<std::string> certificate_pem = read_text(files_.certificate);
+  Result<std::string> certificate_pem = read_pem_file(files_.certificate);
   if (!certificate_pem) return certificate_pem.error();
   Result<void> private_enough = check_key_file(files_.key);
   if (!private_enough) return private_enough.error();
-  Result<std::string> key_pem = read_text(files_.key);
+  Result<std::string> key_pem = read_pem_file(files_.key);
   if (!key_pem) return key_pem.error();
 
   Result<std::vector<CertificatePtr>> authorities = parse_certificates(*ca_pem);
@@ -91,7 +103,8 @@ Result<std::shared_ptr<const TlsContext>> Credentials::read(WallTime now) const 
   Result<CertificateInfo> info = info_of(own->front().get());
   if (!info) return unfit(files_.certificate, info.error().context);
   if (!info->identity) return unfit(files_.certificate, "this is an authority's certificate, not a program's");
-  bool fits = info->identity->role == role_ || (role_ == PeerRole::kClient && info->identity->role == PeerRole::kAdmin);
+  auto is_client = [](PeerRole role) { return role == PeerRole::kClient || role == PeerRole::kAdmin; };
+  bool fits = info->identity->role == role_ || (is_client(role_) && is_client(info->identity->role));
   if (!fits) {
     return unfit(files_.certificate, "a certificate for a " + std::string(to_string(info->identity->role)) +
                                          "; here a " + std::string(to_string(role_)) + "'s is wanted");
@@ -157,11 +170,17 @@ void Credentials::reload(WallTime now) {
 
 void Credentials::warn_if_soon(WallTime now) {
   if (context_->not_after.ns - now.ns > kWarnBefore.count()) return;
-  if (warned_.ns != 0 && now.ns - warned_.ns < kWarnEvery.count()) return;
+  bool expired = !still_valid(now);
+  if (warned_.ns != 0 && expired == warned_expired_ && now.ns - warned_.ns < kWarnEvery.count()) return;
   warned_ = now;
-  log_warning("tls.expires_soon",
-              "certificate={} expires={} do=\"issue a new one (cairn cluster issue) and put it there\"",
-              quoted(files_.certificate), quoted(date_of(context_->not_after)));
+  warned_expired_ = expired;
+  constexpr const char* kFields =
+      "certificate={} expires={} do=\"issue a new one (cairn cluster issue) and put it there\"";
+  if (expired) {
+    log_error("tls.expired", kFields, quoted(files_.certificate), quoted(date_of(context_->not_after)));
+  } else {
+    log_warning("tls.expires_soon", kFields, quoted(files_.certificate), quoted(date_of(context_->not_after)));
+  }
 }
 
 }  // namespace cairn

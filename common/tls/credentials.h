@@ -21,6 +21,9 @@ struct TlsFiles {
   std::string key;
 };
 
+// A certificate or a key as it is on disk. An empty file is an error.
+Result<std::string> read_pem_file(const std::string& path);
+
 // What one version of the files gives. Shared by the connections that it began; OpenSSL's context is inside.
 struct TlsContext;
 
@@ -32,6 +35,10 @@ class Credentials {
 
   const PeerIdentity& identity() const;
   WallTime expires() const;
+  // kUnauthorized, with the file and the date, when it has run out: no new connection is made with it.
+  Result<void> still_valid(WallTime now) const;
+  // For people, from kWarnBefore its end on; else empty.
+  std::string warning(WallTime now) const;
   const TlsFiles& files() const { return files_; }
 
   // The newest that could be loaded. Looks at the files once in a while (kLookEvery), and says in the log when the
@@ -58,6 +65,7 @@ class Credentials {
   Stamp loaded_{};
   WallTime looked_;
   WallTime warned_;
+  bool warned_expired_ = false;
 };
 
 }  // namespace cairn

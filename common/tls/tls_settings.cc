@@ -3,6 +3,7 @@
 #include <charconv>
 #include <filesystem>
 #include <pwd.h>
+#include <unistd.h>
 #include <utility>
 
 #include "common/base/log.h"
@@ -20,6 +21,13 @@ Result<uint32_t> user_of(const std::string& text) {
   const passwd* entry = ::getpwnam(text.c_str());
   if (entry == nullptr) return Error(ErrorCode::kInvalid, "tls.unix_users: there is no user '" + text + "'");
   return static_cast<uint32_t>(entry->pw_uid);
+}
+
+std::optional<TlsFiles> find_files_of(const std::string& folder, PeerRole role) {
+  std::string base = folder + "/" + std::string(to_string(role));
+  std::error_code ignored;
+  if (folder.empty() || !std::filesystem::exists(base + ".crt", ignored)) return std::nullopt;
+  return TlsFiles{.ca = folder + "/ca.crt", .certificate = base + ".crt", .key = base + ".key"};
 }
 
 Result<std::optional<TlsFiles>> choose_files(const TlsSettings& settings, PeerRole role,
@@ -41,7 +49,8 @@ Result<std::optional<TlsFiles>> choose_files(const TlsSettings& settings, PeerRo
   }
   if (!chosen) chosen = find_tls_files(kSystemTlsFolder, role);
   if (chosen || settings.mode != "on") return chosen;
-  return Error(ErrorCode::kNotFound, "tls.mode is \"on\", and there is no " + std::string(to_string(role)) +
+  PeerRole wanted = role == PeerRole::kAdmin ? PeerRole::kClient : role;
+  return Error(ErrorCode::kNotFound, "tls.mode is \"on\", and there is no " + std::string(to_string(wanted)) +
                                          ".crt in " + looked_in + kSystemTlsFolder +
                                          ": make one with `cairn cluster issue`");
 }
@@ -64,10 +73,12 @@ void add_tls_keys(ConfigScheme& scheme, TlsSettings* settings) {
 }
 
 std::optional<TlsFiles> find_tls_files(const std::string& folder, PeerRole role) {
-  std::string base = folder + "/" + std::string(to_string(role));
-  std::error_code ignored;
-  if (folder.empty() || !std::filesystem::exists(base + ".crt", ignored)) return std::nullopt;
-  return TlsFiles{.ca = folder + "/ca.crt", .certificate = base + ".crt", .key = base + ".key"};
+  if (role == PeerRole::kAdmin) {
+    // Who may not read the administrator's key looks as a client.
+    std::optional<TlsFiles> admin = find_files_of(folder, PeerRole::kAdmin);
+    return admin && ::access(admin->key.c_str(), R_OK) == 0 ? admin : find_files_of(folder, PeerRole::kClient);
+  }
+  return find_files_of(folder, role);
 }
 
 std::string tls_folder_beside(const std::string& data_folder) {

@@ -28,7 +28,8 @@ inline constexpr const char* kSystemTlsFolder = "/etc/cairn/tls";
 // Declares tls.* in a server's configuration.
 void add_tls_keys(ConfigScheme& scheme, TlsSettings* settings);
 
-// The role's files in a folder; nothing if its certificate is not there.
+// The role's files in a folder; nothing if its certificate is not there. For kAdmin a client's do when there are none
+// of an administrator that can be read: what a command may change then is up to the servers.
 std::optional<TlsFiles> find_tls_files(const std::string& folder, PeerRole role);
 
 // Makes world.transport() what the settings say. Certificates that are not named are looked for in `folders`, then in

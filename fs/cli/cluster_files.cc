@@ -5,8 +5,6 @@
 #include <cstdlib>
 #include <fcntl.h>
 #include <filesystem>
-#include <fstream>
-#include <sstream>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <utility>
@@ -14,6 +12,7 @@
 #include "common/base/random.h"
 #include "common/runtime/boot_clock.h"
 #include "common/runtime/real_world.h"
+#include "common/tls/credentials.h"
 #include "fs/cli/masters.h"
 #include "fs/fuse/mount_registry.h"
 
@@ -22,15 +21,6 @@ namespace cairn {
 namespace {
 
 namespace stdfs = std::filesystem;
-
-Result<std::string> read_text(const std::string& path) {
-  errno = 0;
-  std::ifstream in(path);
-  std::stringstream text;
-  text << in.rdbuf();
-  if (!in) return errno == 0 ? Error(ErrorCode::kIo, path + " is empty") : errno_error(path);
-  return text.str();
-}
 
 Result<void> make_folder(const std::string& folder) {
   std::error_code failed;
@@ -73,8 +63,9 @@ Result<ClusterId> make_authority_folder(const std::string& folder, ClusterId clu
   Result<void> made = make_folder(folder);
   for (const char* name : {"/ca.key", "/ca.crt"}) {
     if (made && !force && stdfs::exists(folder + name))
-      return Error(ErrorCode::kExists, folder + name + " is there already: this is a cluster's authority. --force makes "
-                                                       "a new one, and every certificate of the old one worthless");
+      return Error(ErrorCode::kExists, folder + name +
+                                           " is there already: this is a cluster's authority. --force makes "
+                                           "a new one, and every certificate of the old one worthless");
   }
   if (made) made = write_file(folder + "/ca.key", authority->key, force);
   if (made) made = write_file(folder + "/ca.crt", authority->certificate, force);
@@ -84,9 +75,9 @@ Result<ClusterId> make_authority_folder(const std::string& folder, ClusterId clu
 
 Result<std::string> issue_into_folder(const std::string& authority, PeerRole role, const std::string& name,
                                       uint32_t days, std::string out, bool force) {
-  Result<std::string> certificate = read_text(authority + "/ca.crt");
+  Result<std::string> certificate = read_pem_file(authority + "/ca.crt");
   if (!certificate) return certificate.error().in("the authority (made with `cairn cluster init`)");
-  Result<std::string> key = read_text(authority + "/ca.key");
+  Result<std::string> key = read_pem_file(authority + "/ca.key");
   if (!key) return key.error().in("the authority's key");
   KeyPair issuer{.certificate = *certificate, .key = std::move(*key)};
   Result<KeyPair> issued = issue_certificate(issuer, role, name, wall_time_now(), days);
@@ -122,7 +113,7 @@ Result<std::vector<CertificateFile>> find_certificates(const std::string& path) 
   std::ranges::sort(files);
   std::vector<CertificateFile> out;
   for (const std::string& file : files) {
-    Result<std::string> text = read_text(file);
+    Result<std::string> text = read_pem_file(file);
     if (!text) return text.error();
     Result<std::vector<CertificateInfo>> infos = read_certificates(*text);
     if (!infos) return infos.error().in(file);
@@ -134,13 +125,15 @@ Result<std::vector<CertificateFile>> find_certificates(const std::string& path) 
 }
 
 Result<void> make_local_certificates(const std::string& folder) {
-  constexpr PeerRole kRoles[] = {PeerRole::kMaster, PeerRole::kChunkserver, PeerRole::kClient};
-  // There already, from a making that was interrupted later: data of that cluster's id may be there, too.
-  if (std::ranges::all_of(kRoles, [&](PeerRole role) { return find_tls_files(folder, role).has_value(); })) return {};
-  Result<ClusterId> made = make_authority_folder(folder, {}, true);
-  if (!made) return made.error();
+  // A whole authority is there already: of a making that was interrupted later, or of a cluster that runs.
+  bool made = stdfs::exists(folder + "/ca.crt") && stdfs::exists(folder + "/ca.key");
+  if (!made) {
+    Result<ClusterId> authority = make_authority_folder(folder, {}, true);
+    if (!authority) return authority.error();
+  }
   // As long as the cluster: nobody is to notice that there are certificates.
-  for (PeerRole role : kRoles) {
+  for (PeerRole role : {PeerRole::kMaster, PeerRole::kChunkserver, PeerRole::kClient, PeerRole::kAdmin}) {
+    if (made && stdfs::exists(folder + "/" + std::string(to_string(role)) + ".crt")) continue;
     Result<std::string> issued = issue_into_folder(folder, role, "local", kAuthorityDays, folder, true);
     if (!issued) return issued.error();
   }

@@ -49,7 +49,7 @@ Task<int> show(RealWorld& world, std::vector<Address> masters, InodeId inode, co
 
 Task<int> change(RealWorld& world, std::vector<Address> masters, const std::vector<InodeId>& inodes,
                  const GoalArguments& arguments) {
-  Result<void> secured = use_client_tls(world, masters);
+  Result<std::shared_ptr<Credentials>> secured = use_client_tls(world, masters);
   if (!secured) co_return complain("goal set " + arguments.path, secured.error());
   ClientOptions options;
   options.masters = std::move(masters);

@@ -160,7 +160,7 @@ Task<Result<uint64_t>> receive(RealWorld& world, Address master, File& file) {
 // All parts come from one master: the one that leads now.
 Task<Result<Address>> find_leader(RealWorld& world, std::vector<Address> masters) {
   const TimePoint deadline = world.clock().now() + kAskLimit;
-  Result<void> secured = use_client_tls(world, masters);
+  Result<std::shared_ptr<Credentials>> secured = use_client_tls(world, masters);
   if (!secured) co_return secured.error();
   LeaderFinder finder(world, masters, "cairn");
   finder.start();

@@ -106,9 +106,12 @@ void print(const StatusReply& status, const SeenGroup& group) {
 }
 
 Task<int> show(RealWorld& world, std::vector<Address> masters, bool json) {
+  Result<std::shared_ptr<Credentials>> own = use_client_tls(world, masters);
   Result<StatusReply> status = co_await ask_masters(world, masters, StatusRequest{}, kAskLimit);
   SeenGroup group = co_await look_at_masters(world, masters);
   std::vector<std::string> of_masters = group.warnings();
+  std::string expiry = own && *own ? (*own)->warning(world.clock().wall()) : std::string();
+  if (!expiry.empty()) of_masters.push_back(std::move(expiry));
   if (!status) {
     complain("status", Error(status.code(),
                              "no master that leads answers at " + to_text(masters) + ": " + status.error().message()));

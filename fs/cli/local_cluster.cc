@@ -319,6 +319,11 @@ Result<void> LocalCluster::start(const Program& program) const {
 }
 
 Result<void> LocalCluster::up(const Say& say) {
+  // One that was made before there was a certificate for its administrator gets it now.
+  if (stdfs::exists(folder_ + "/tls/ca.key")) {
+    Result<void> certificates = make_local_certificates(folder_ + "/tls");
+    if (!certificates) return certificates;
+  }
   for (const Program& program : programs()) {
     if (program.binary == "cairn-master") remember_certificates(program.address, folder_ + "/tls");
   }

@@ -37,7 +37,7 @@ uint64_t lag_of(const SeenGroup& group, const SeenMaster& master) {
 }
 
 Task<void> ask(RealWorld& world, Address address, SeenMaster& seen) {
-  Result<void> secured = use_client_tls(world, {address});
+  Result<std::shared_ptr<Credentials>> secured = use_client_tls(world, {address});
   if (!secured) {
     seen.error = secured.error().message();
     co_return;

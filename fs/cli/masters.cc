@@ -80,14 +80,13 @@ TlsSettings client_tls_settings() {
   return settings;
 }
 
-Result<void> use_client_tls(RealWorld& world, const std::vector<Address>& masters) {
-  if (&world.transport() != &world.plain_transport()) return {};
+Result<std::shared_ptr<Credentials>> use_client_tls(RealWorld& world, const std::vector<Address>& masters) {
+  std::shared_ptr<Credentials> used;
+  if (&world.transport() != &world.plain_transport()) return used;
   TlsSettings settings = client_tls_settings();
   if (settings.mode != "auto" && settings.mode != "on" && settings.mode != "off")
     return Error(ErrorCode::kInvalid, "CAIRN_TLS is '" + settings.mode + "'; it may be auto, on or off");
-  Result<std::shared_ptr<Credentials>> used = use_tls(world, settings, PeerRole::kClient, client_tls_folders(masters));
-  if (!used) return used.error();
-  return {};
+  return use_tls(world, settings, PeerRole::kAdmin, client_tls_folders(masters));
 }
 
 int run_on_loop(std::function<Task<int>(RealWorld&)> body) {

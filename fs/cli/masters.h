@@ -32,8 +32,9 @@ Result<OnMount> mount_of(const std::string& path);
 // What the environment says ($CAIRN_TLS).
 TlsSettings client_tls_settings();
 // Makes the world's network that of a client of these masters: with the certificate that is found (cluster_files.h), as
-// $CAIRN_TLS ("auto", "on", "off") says. Once for a world; further calls do nothing.
-Result<void> use_client_tls(RealWorld& world, const std::vector<Address>& masters);
+// $CAIRN_TLS ("auto", "on", "off") says. Gives what is used; null: no TLS. Once for a world; further calls do nothing,
+// and give null.
+Result<std::shared_ptr<Credentials>> use_client_tls(RealWorld& world, const std::vector<Address>& masters);
 
 // Runs a task on a loop of its own, to its end.
 int run_on_loop(std::function<Task<int>(RealWorld&)> body);
@@ -48,7 +49,7 @@ Task<Result<typename Method<Request>::Reply>> ask_masters(RealWorld& world, std:
                                                           Request request, Duration limit,
                                                           Duration attempt = kMasterAttempt) {
   TimePoint deadline = world.clock().now() + limit;
-  Result<void> secured = use_client_tls(world, masters);
+  Result<std::shared_ptr<Credentials>> secured = use_client_tls(world, masters);
   if (!secured) co_return secured.error();
   LeaderFinder finder(world, masters, "cairn");
   finder.start();

@@ -1,6 +1,6 @@
 // ChunkWriter: one chunk that this session has open for writing. It gives each write its sequence, sends it to all
-// replicas, keeps it until every replica has it on disk, and sends it again when a replica failed (durability.md 1, 2, 5:
-// docs/consistency.md).
+// replicas, keeps it until every replica has it on disk, and sends it again when a replica failed
+// (docs/consistency.md, "Versions" 1, 2 and 5).
 //
 // Loop thread only. The owner awaits stop() before it goes; whoever waits in a call then gets kCancelled and must hold
 // it until then.

@@ -60,9 +60,11 @@ void Readiness::failed(const std::string& why) {
   tell(why + "\n");
 }
 
-MountProcess::MountProcess(RealWorld& world, MountOptions options, GuardianLink& guardian, Readiness& readiness)
+MountProcess::MountProcess(RealWorld& world, MountOptions options, std::shared_ptr<const Credentials> credentials,
+                           GuardianLink& guardian, Readiness& readiness)
     : world_(world),
       options_(std::move(options)),
+      credentials_(std::move(credentials)),
       guardian_(guardian),
       readiness_(readiness),
       record_(new_mount_record(options_.mountpoint, text_of(options_.client.masters))),
@@ -124,9 +126,8 @@ Task<void> MountProcess::note_masters() {
     std::string masters = text_of(file_system_->masters());
     if (masters.empty() || masters == record_.masters) continue;
     record_.masters = std::move(masters);
-    Result<void> written = co_await pool_->run([&disk = world_.disk(), record = record_]() -> Result<void> {
-      return write_mount_record(disk, record);
-    });
+    Result<void> written = co_await pool_->run(
+        [&disk = world_.disk(), record = record_]() -> Result<void> { return write_mount_record(disk, record); });
     if (!written) log_warning("mount.run_file", "path={} error={}", record_.path, quoted(written.error().message()));
   }
 }
@@ -224,7 +225,10 @@ Task<HttpResponse> MountProcess::answer(std::string path) {
     if (session_) session_->collect();
     response.body = world_.metrics().render();
   } else if (path == "/health") {
-    response.body = "ok\n";
+    // Without a valid one the mount answers EIO from its next connection on.
+    Result<void> valid = credentials_ ? credentials_->still_valid(world_.clock().wall()) : Result<void>();
+    if (!valid) response.status = 503;
+    response.body = valid ? "ok\n" : valid.error().message() + "\n";
   } else if (path == "/sync") {
     Result<void> synced = co_await file_system_->sync_all(world_.clock().now() + options_.flush_timeout);
     if (!synced) response.status = 500;

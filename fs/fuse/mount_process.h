@@ -9,6 +9,7 @@
 
 #include "common/runtime/real_world.h"
 #include "common/runtime/task_group.h"
+#include "common/tls/credentials.h"
 #include "fs/client/file_system.h"
 #include "fs/fuse/control_socket.h"
 #include "fs/fuse/guardian.h"
@@ -37,7 +38,9 @@ class Readiness {
 class MountProcess {
  public:
   // `options.mountpoint` is absolute and checked.
-  MountProcess(RealWorld& world, MountOptions options, GuardianLink& guardian, Readiness& readiness);
+  // `credentials`: null without TLS.
+  MountProcess(RealWorld& world, MountOptions options, std::shared_ptr<const Credentials> credentials,
+               GuardianLink& guardian, Readiness& readiness);
   ~MountProcess();
 
   // The whole life of the mount; gives the exit status.
@@ -57,6 +60,7 @@ class MountProcess {
 
   RealWorld& world_;
   MountOptions options_;
+  std::shared_ptr<const Credentials> credentials_;  // shared with the transport
   GuardianLink& guardian_;
   Readiness& readiness_;
   MountRecord record_;

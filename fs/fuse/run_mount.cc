@@ -76,7 +76,7 @@ int serve(MountOptions options, GuardianLink& guardian, Readiness& readiness) {
     readiness.failed(secured.error().message());
     return 1;
   }
-  MountProcess process(*world, std::move(options), guardian, readiness);
+  MountProcess process(*world, std::move(options), std::move(*secured), guardian, readiness);
   return world->run(process.run());
 }
 

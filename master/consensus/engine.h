@@ -85,7 +85,7 @@ struct ReplicatedLogOptions {
   uint64_t segment_size_bytes = 64 * kMiB;
   uint64_t checkpoint_log_bytes = 256 * kMiB;              // a checkpoint when so much log has come since the last one,
   Duration checkpoint_interval = std::chrono::minutes(5);  // or when changes are this old
-  uint64_t trailing_entries = 10'000;    // kept in the log behind the newest checkpoint (consensus.md M6),
+  uint64_t trailing_entries = 10'000;    // kept in the log behind the newest checkpoint (design.md 3.5, M6),
   uint64_t trailing_bytes = 256 * kMiB;  // less where this is reached first
   uint64_t reserve_bytes = 256 * kMiB;   // of free disk: below it only what may use the reserve is accepted
   Duration tick_interval = 1s;

@@ -30,7 +30,7 @@ class MasterFolder {
   std::string checkpoints_folder() const { return path_ + "/checkpoints"; }
 
   // Under which boot of the machine the state folder was made and opened; nothing if there is no whole one. The state
-  // is not synced: after another boot it may have holes (durability.md, "Metadata" 2).
+  // is not synced: after another boot it may have holes (docs/consistency.md, "Metadata").
   Result<std::optional<std::string>> state_boot_id() const;
   Result<void> set_state_boot_id(std::string_view boot_id);
   // Before the state folder is taken apart.

@@ -211,7 +211,7 @@ static struct raft_server* find_server(struct raft_configuration* configuration,
   return NULL;
 }
 
-// A follower that is no voter keeps its leader for ever and would never vote again (consensus.md, M4).
+// A follower that is no voter keeps its leader for ever and would never vote again (design.md 3.5, M4).
 static void forget_silent_leader(struct raft* core, uint64_t now_ms) {
   if (core->state != RAFT_FOLLOWER || core->follower_state.current_leader.id == 0) return;
   if (now_ms < raft_timeout(core)) return;
@@ -282,7 +282,7 @@ static int receive_entries(CairnRaft* raft, uint64_t now_ms, struct raft_message
 }
 
 // A node that is no voter in its own, stale configuration votes all the same: the candidate's configuration decides
-// whose votes count (Raft dissertation 4.2.2; consensus.md, M3). A pre-vote with a term that is too low is answered
+// whose votes count (Raft dissertation 4.2.2; design.md 3.5, M3). A pre-vote with a term that is too low is answered
 // with the real one, else a candidate with the longest log and a stale term would never learn it (M5).
 static int receive_vote_request(CairnRaft* raft, uint64_t now_ms, struct raft_message* message,
                                 CairnRaftUpdate* update) {

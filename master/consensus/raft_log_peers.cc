@@ -66,7 +66,7 @@ std::optional<std::vector<RaftEntryPtr>> RaftLog::remembered(LogIndex from, uint
 }
 
 // In pieces of a bounded size. A change of the group begins a piece: libraft gives a change that is not the first entry
-// of its message a wrong index (consensus.md, M2).
+// of its message a wrong index (design.md 3.5, M2).
 void RaftLog::send_entries(const CairnRaftMessage& core, MasterId to, const std::string& address,
                            std::span<const RaftEntryPtr> entries) {
   RaftMessage message;

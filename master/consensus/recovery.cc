@@ -123,7 +123,7 @@ Result<void> Recovery::collect_changes() {
 }
 
 // libraft starts a sole voter in the term it had, although an entry of that term may have been sent and lost here
-// (consensus.md, M1).
+// (design.md 3.5, M1).
 Result<void> Recovery::raise_term_of_sole_voter() {
   std::string configuration;
   std::optional<Checkpoint> newest = out_.checkpoints->newest();

@@ -3,7 +3,7 @@
 // life of chunks. The wire form is master/proto/command.capnp. Plain values; no thread or lifetime rules.
 //
 // Everything that a machine cannot know (time, chosen servers, who answered an order) travels in here; ids, versions and grace times are
-// made by the machine. The rules named below are those of docs/design.md and durability.md "Chunks".
+// made by the machine. The rules named below are those of docs/consistency.md, "Versions".
 #pragma once
 
 #include <cstdint>

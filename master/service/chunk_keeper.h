@@ -2,7 +2,7 @@
 // (raising versions), what to do when a replica or a writer is gone or a machine has lost power, repair to the goal,
 // deleting what is no longer wanted.
 //
-// The rules are durability's (docs/consistency.md); the records, and what a command may do to them, are the machine's.
+// The rules are in docs/consistency.md, "Versions"; the records, and what a command may do to them, are the machine's.
 // The keeper decides, orders chunkservers about, and logs what they answered. Loop thread only. Everything it knows
 // beyond the records (who is alive, how much room there is, what a server reported) it learns anew when it begins to
 // lead.

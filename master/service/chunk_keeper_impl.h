@@ -135,6 +135,10 @@ struct ChunkKeeper::Impl {
   void note_unknown(ServerId server, Unknown found);
 
   // ---- reports.cc
+  struct Differences;
+  static Result<Differences> compare(const Machine& machine, ServerId server, ChunkId next_chunk,
+                                     const std::vector<ReplicaStatus>& report,
+                                     const std::optional<RestoreRecord>& restore);
   Task<void> reconcile(ServerId server, uint64_t incarnation, std::vector<ReplicaStatus> report, uint64_t next_chunk);
   Task<void> mark(ServerId server, ReplicaState state, std::vector<MarkReplicas::Item> chunks);
 

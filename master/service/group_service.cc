@@ -41,8 +41,9 @@ Task<Result<RpcMessage>> refuse_waiting() {
 
 template <class... Requests>
 void refuse(RpcServer& server) {
-  (server.handle(Method<Requests>::kId, std::string(Method<Requests>::kName),
-                 [](RpcRequest) { return refuse_waiting(); }),
+  (server.handle(
+       Method<Requests>::kId, std::string(Method<Requests>::kName), [](RpcRequest) { return refuse_waiting(); },
+       Method<Requests>::kCallers),
    ...);
 }
 }  // namespace
@@ -59,8 +60,9 @@ void GroupService::add_handlers(RpcServer& server) {
   add_handler<AddMasterRequest>(server, this, &GroupService::add_master);
   add_handler<RemoveMasterRequest>(server, this, &GroupService::remove_master);
   add_handler<TransferLeadershipRequest>(server, this, &GroupService::transfer_leadership);
-  server.handle(kJoinGroupMethod, "join_group",
-                [this](RpcRequest request) { return join_group(std::move(request)); });
+  server.handle(
+      kJoinGroupMethod, "join_group", [this](RpcRequest request) { return join_group(std::move(request)); },
+      Callers::kMasters);
 }
 
 Task<void> GroupService::stop() {

@@ -186,7 +186,9 @@ Result<void> MasterServer::Impl::wait_to_join() {
   RpcServerOptions options;
   options.hello.program = settings.program;
   server = std::make_unique<RpcServer>(world, options);
-  server->handle(kJoinGroupMethod, "join_group", [this](RpcRequest request) { return join(std::move(request)); });
+  server->handle(
+      kJoinGroupMethod, "join_group", [this](RpcRequest request) { return join(std::move(request)); },
+      Callers::kMasters);
   add_waiting_handlers(*server, [this] { return advertised(); }, settings.program);
   Result<void> listening = listen();
   if (listening) settings.listen = to_string(address);  // with the port that was chosen

@@ -43,8 +43,8 @@ RaftPeers::Link* RaftPeers::link(const std::string& address) {
   return &found->second;
 }
 
-// Messages have no answer, so only this tells that the other side, or the way to it, is gone: the connection is given up
-// then, rather than left to TCP, which would take minutes and deliver what is long out of date.
+// Messages have no answer, so only this tells that the other side, or the way to it, is gone: the connection is given
+// up then, rather than left to TCP, which would take minutes and deliver what is long out of date.
 Task<void> RaftPeers::keep_in_touch(std::string address) {
   for (;;) {
     Result<void> slept = co_await tasks_.sleep_for(kPingInterval);
@@ -97,10 +97,12 @@ Task<Result<RpcMessage>> answer_question(ReplicatedLog* log, RpcRequest request)
 }  // namespace
 
 void RaftPeers::add_handlers(RpcServer& server, std::function<ReplicatedLog*()> log) {
-  server.handle(kRaftMessageMethod, "raft_message",
-                [log](RpcRequest request) { return take_message(log(), std::move(request)); });
-  server.handle(kRaftQuestionMethod, "raft_question",
-                [log](RpcRequest request) { return answer_question(log(), std::move(request)); });
+  server.handle(
+      kRaftMessageMethod, "raft_message", [log](RpcRequest request) { return take_message(log(), std::move(request)); },
+      Callers::kMasters);
+  server.handle(
+      kRaftQuestionMethod, "raft_question",
+      [log](RpcRequest request) { return answer_question(log(), std::move(request)); }, Callers::kMasters);
 }
 
 // ---------------------------------------------------------------- joining

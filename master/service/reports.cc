@@ -1,6 +1,7 @@
 // What chunkservers say: that they are there, that they still are, and what they hold. Reports only confirm the
 // records; where they differ, the records win, and what differs is marked, repaired or, after the grace time, deleted.
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "common/base/log.h"
@@ -118,63 +119,72 @@ Task<Result<EmptyReply>> ChunkKeeper::chunk_report(ChunkReportRequest request) {
   co_return EmptyReply{};
 }
 
+// What a report says otherwise than the records.
+struct ChunkKeeper::Impl::Differences {
+  std::vector<MarkReplicas::Item> missing;
+  std::vector<AddGarbage::Item> garbage;
+  std::vector<ChunkId> doubtful;  // named, and not in the report
+  // After a restore, instead of garbage and what is missing because of its version:
+  std::vector<AdoptReplicas::Item> adopted;
+  Unknown unknown;
+};
+
+// On a pool, beside apply. Chunks from `next_chunk` on were granted after the report was asked for, and are left alone.
+Result<ChunkKeeper::Impl::Differences> ChunkKeeper::Impl::compare(const Machine& machine, ServerId server,
+                                                                  ChunkId next_chunk,
+                                                                  const std::vector<ReplicaStatus>& report,
+                                                                  const std::optional<RestoreRecord>& restore) {
+  Differences found;
+  std::set<ChunkId> held;
+  for (const ReplicaStatus& status : report) {
+    held.insert(status.chunk);
+    Result<ChunkRecord> chunk = machine.chunk(status.chunk, ReadMode::kMayBlock);
+    if (!chunk && !chunk.failed_with(ErrorCode::kNotFound)) return chunk.error();
+    const ReplicaRecord* replica = chunk ? chunk->replica_on(server) : nullptr;
+    bool pending = chunk && chunk->pending;
+    if (restore) {
+      bool granted_before = chunk && chunk->refs == 0 && chunk->session < restore->session;
+      if (!chunk || granted_before) {
+        if (found.unknown.chunks.size() < kUnknownKeptMax) {
+          found.unknown.chunks.push_back(status);
+        } else {
+          ++found.unknown.more;
+        }
+      } else if (!replica && !pending) {
+        ++found.unknown.stale;
+      }
+      bool as_recorded = replica && replica->state == ReplicaState::kCurrent && status.version == chunk->version;
+      if (chunk && !granted_before && !restore->settled && !as_recorded) found.adopted.push_back(adopted_item(status));
+      if (!restore->settled || !replica) continue;
+    }
+    if (!replica && !pending) {
+      if (status.chunk < next_chunk) found.garbage.push_back({.chunk = status.chunk, .version = status.version});
+    } else if (replica && status.version < chunk->version && replica->state == ReplicaState::kCurrent) {
+      found.missing.push_back({.chunk = status.chunk, .version = chunk->version});  // an old version is no copy
+    }
+  }
+  for (ChunkId after{};;) {
+    Result<std::vector<ChunkEntry>> named = machine.chunks_on(server, after, 1024);
+    if (!named) return named.error();
+    if (named->empty()) break;
+    for (const ChunkEntry& entry : *named) {
+      const ReplicaRecord* replica = entry.chunk.replica_on(server);
+      bool counts = replica && replica->state == ReplicaState::kCurrent && entry.chunk.refs > 0;
+      if (counts && entry.id < next_chunk && !held.contains(entry.id)) found.doubtful.push_back(entry.id);
+    }
+    after = named->back().id;
+  }
+  return found;
+}
+
 Task<void> ChunkKeeper::Impl::reconcile(ServerId server, uint64_t incarnation, std::vector<ReplicaStatus> report,
                                         uint64_t next_chunk) {
-  struct Found {
-    std::vector<MarkReplicas::Item> missing;
-    std::vector<AddGarbage::Item> garbage;
-    std::vector<ChunkId> doubtful;  // named, and not in the report
-    // After a restore, instead of garbage and what is missing because of its version:
-    std::vector<AdoptReplicas::Item> adopted;
-    Unknown unknown;
-  };
   size_t reported = report.size();
   std::optional<RestoreRecord> restore = core.machine().restore();
-  auto compare = [server, next_chunk, restore, report = std::move(report)](Machine& machine) -> Result<Found> {
-    Found found;
-    std::map<ChunkId, uint64_t> held;
-    for (const ReplicaStatus& status : report) {
-      held[status.chunk] = status.version;
-      Result<ChunkRecord> chunk = machine.chunk(status.chunk, ReadMode::kMayBlock);
-      if (!chunk && !chunk.failed_with(ErrorCode::kNotFound)) return chunk.error();
-      const ReplicaRecord* replica = chunk ? chunk->replica_on(server) : nullptr;
-      bool pending = chunk && chunk->pending;
-      if (restore) {
-        bool granted_before = chunk && chunk->refs == 0 && chunk->session < restore->session;
-        if (!chunk || granted_before) {
-          if (found.unknown.chunks.size() < kUnknownKeptMax) {
-            found.unknown.chunks.push_back(status);
-          } else {
-            ++found.unknown.more;
-          }
-        } else if (!replica && !pending) {
-          ++found.unknown.stale;
-        }
-        bool as_recorded = replica && replica->state == ReplicaState::kCurrent && status.version == chunk->version;
-        if (chunk && !granted_before && !restore->settled && !as_recorded) found.adopted.push_back(adopted_item(status));
-        if (!restore->settled || !replica) continue;
-      }
-      if (!replica && !pending) {
-        if (status.chunk.value < next_chunk)
-          found.garbage.push_back({.chunk = status.chunk, .version = status.version});
-      } else if (replica && status.version < chunk->version && replica->state == ReplicaState::kCurrent) {
-        found.missing.push_back({.chunk = status.chunk, .version = chunk->version});  // an old version is no copy
-      }
-    }
-    for (ChunkId after{};;) {
-      Result<std::vector<ChunkEntry>> named = machine.chunks_on(server, after, 1024);
-      if (!named) return named.error();
-      if (named->empty()) break;
-      for (const ChunkEntry& entry : *named) {
-        const ReplicaRecord* replica = entry.chunk.replica_on(server);
-        bool counts = replica && replica->state == ReplicaState::kCurrent && entry.chunk.refs > 0;
-        if (counts && entry.id.value < next_chunk && !held.contains(entry.id)) found.doubtful.push_back(entry.id);
-      }
-      after = named->back().id;
-    }
-    return found;
+  auto compare_all = [server, next_chunk, restore, report = std::move(report)](Machine& machine) {
+    return compare(machine, server, ChunkId(next_chunk), report, restore);
   };
-  Result<Found> found = co_await core.read_blocking(std::move(compare));
+  Result<Differences> found = co_await core.read_blocking(std::move(compare_all));
   LiveServer* live = servers.find(server);
   if (!found || !live || live->incarnation != incarnation) co_return;
   // What came after the report was taken is not missing: the server is asked once more.

@@ -79,12 +79,13 @@ class Machines:
 
     def up(self):
         run([CAIRN, "cluster", "init", self.tls])
-        for role in ("master", "chunkserver", "client"):
+        for role in ("master", "chunkserver", "client", "admin"):
             run([CAIRN, "cluster", "issue", self.tls, "--role", role, "--name", "test", "--out", f"{self.folder}/{role}"])
             for end in (".crt", ".key"):
                 shutil.copy(f"{self.folder}/{role}/{role}{end}", f"{self.tls}/{role}{end}")
         os.makedirs(os.path.join(self.folder, ".config", "cairn"))
-        shutil.copytree(f"{self.folder}/client", os.path.join(self.folder, ".config", "cairn", "tls"))
+        for role in ("client", "admin"):
+            shutil.copytree(f"{self.folder}/{role}", os.path.join(self.folder, ".config", "cairn", "tls"), dirs_exist_ok=True)
         for i in range(1, MASTERS + 1):
             self.start(i, f"master-{i}", "master", "--init" if i == 1 else "--join", "--set", f"master.folder={self.folder}/master-{i}",
                        "--set", f"master.listen={address(i)}:{PORT}")

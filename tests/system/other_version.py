@@ -1,11 +1,11 @@
-"""A peer that speaks Cairn's frames (docs/formats.md, "Frames") and no other method than hello, with versions of our choosing."""
+"""A peer that speaks Cairn's frames (docs/formats.md, "Frames") with versions of our choosing, and no message but an empty one."""
 
 import contextlib
 import socket
 import struct
 import threading
 
-HELLO, ERROR, GOODBYE = 1, 4, 5
+HELLO, REQUEST, ERROR, GOODBYE = 1, 2, 4, 5
 HEADER = struct.Struct("<4sBBHQQIIIIII")
 
 
@@ -18,8 +18,9 @@ def crc32c(data):
     return crc ^ 0xFFFFFFFF
 
 
-def frame(kind, message, frame_version=1):
-    header = HEADER.pack(b"CRN1", frame_version, kind, 0, 0, 0, 0, len(message), 0, 0, 0, crc32c(message))
+def frame(kind, message, frame_version=1, method=0, deadline_ms=0):
+    request = 1 if kind == REQUEST else 0
+    header = HEADER.pack(b"CRN1", frame_version, kind, method, request, 0, deadline_ms, len(message), 0, 0, 0, crc32c(message))
     return header + struct.pack("<I", crc32c(header)) + message
 
 
@@ -43,6 +44,10 @@ def read_frame(s):
     fields = HEADER.unpack(header[:-4])
     assert fields[0] == b"CRN1" and struct.unpack("<I", header[-4:])[0] == crc32c(header[:-4]), header
     return fields[2], read_exactly(s, fields[7])
+
+
+def error_code(message):
+    return struct.unpack("<H", message[:2])[0]
 
 
 def error_text(message):

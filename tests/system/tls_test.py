@@ -1,6 +1,7 @@
 """Transport security on a real cluster: on without being asked for, who is refused and how it is told, and new certificates without a
 restart."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -11,9 +12,11 @@ import subprocess
 import time
 
 from local_cluster import BIN, CAIRN, main, run, wait_for
+from other_version import ERROR, HELLO, REQUEST, error_code, frame, hello, read_frame
 
 MASTER = os.path.join(BIN, "cairn-master")
 CHUNKSERVER = os.path.join(BIN, "cairn-chunkserver")
+UNAUTHORIZED = 112  # common/base/error.h
 
 
 def log_of(cluster, name):
@@ -36,8 +39,9 @@ def tls_settings(folder, role):
             for word in ("--set", f"tls.{key}={folder}/{name}")]
 
 
-def greet(cluster, address, certificate=None):
-    """A TLS handshake with a server of the cluster, and the first byte that it says; gives its certificate's name."""
+@contextlib.contextmanager
+def greeted(cluster, address, certificate=None):
+    """A TLS connection with a server of the cluster, after its first byte."""
     folder = os.path.join(cluster.dir, "tls")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -49,7 +53,22 @@ def greet(cluster, address, certificate=None):
     with socket.create_connection((host, int(port)), timeout=10) as plain, context.wrap_socket(plain) as s:
         assert s.version() == "TLSv1.3" and s.selected_alpn_protocol() == "cairn/1", f"{s.version()} {s.selected_alpn_protocol()}"
         assert s.recv(1) == b"\x01"
+        yield s
+
+
+def greet(cluster, address, certificate=None):
+    """The name in the certificate that a server of the cluster shows."""
+    with greeted(cluster, address, certificate) as s:
         return dict(s.getpeercert()["subjectAltName"])["URI"]
+
+
+def refused_to(cluster, role, program, method):
+    """Whether the role's certificate is not enough for that method; the request itself says nothing."""
+    with greeted(cluster, cluster.programs()[program]["address"], os.path.join(cluster.dir, "tls", role)) as s:
+        s.sendall(frame(HELLO, hello(1, 1)) + frame(REQUEST, b"", method=method, deadline_ms=10_000))
+        assert read_frame(s)[0] == HELLO
+        kind, message = read_frame(s)
+        return kind == ERROR and error_code(message) == UNAUTHORIZED
 
 
 def a_local_cluster_speaks_tls_without_being_asked(cluster):
@@ -219,6 +238,36 @@ def data_that_is_authenticated_only_arrives(cluster):
     assert cluster.status()["chunks"]["under_goal"] == 0
 
 
+def a_role_opens_its_methods_and_no_others(cluster):
+    cluster.up()
+    # Numbers as in common/proto/methods.h and master/service/raft_peers.h.
+    for role, program, closed, open_ in (
+            ("client", "master", (200, 201, 202, 252, 254, 255, 256, 270, 271, 272, 280, 281, 282), (5, 250, 253)),
+            ("admin", "master", (200, 201, 202, 270, 271, 272), (5, 250, 253, 256)),
+            ("chunkserver", "master", (1, 4, 5, 21, 250, 251, 252, 254, 255, 256, 270, 271, 272, 280), (200, 253)),
+            ("master", "master", (1, 4, 200, 254), (253, 271)),
+            ("client", "chunkserver-1", (150, 151, 152, 153, 154, 155, 283, 284), (102,)),
+            ("chunkserver", "chunkserver-1", (150, 151, 152, 153, 154, 155, 283, 284), (102, 103)),
+            ("master", "chunkserver-1", (), (102, 155))):
+        for method in closed:
+            assert refused_to(cluster, role, program, method), f"a {role} may ask the {program} for {method}"
+        for method in open_:
+            assert not refused_to(cluster, role, program, method), f"a {role} may not ask the {program} for {method}"
+    assert "rpc.role_refused" in log_of(cluster, "master")
+    guest = issue(os.path.join(cluster.dir, "tls"), "client", "guest", os.path.join(cluster.folder, "guest"))
+    only_looks = {"CAIRN_TLS_DIR": guest}
+    address = cluster.masters()
+    run([CAIRN, "status", "--master", address], env={**os.environ, **only_looks})
+    export = [CAIRN, "metadata", "export", "--master", address, os.path.join(cluster.folder, "dump")]
+    refused_soon(export, only_looks, "administrator's certificate", "cairn cluster issue")
+    # A cluster whose certificates are of before there was one for its administrator.
+    for end in (".crt", ".key"):
+        os.unlink(os.path.join(cluster.dir, "tls", "admin" + end))
+    refused_soon(export, {}, "administrator's certificate")
+    cluster.up()
+    run(export)
+
+
 def answers(path, user):
     """How many bytes a process of that user is answered."""
     pid = os.fork()
@@ -258,4 +307,5 @@ def unix_sockets_are_for_their_user(cluster):
 if __name__ == "__main__":
     main([a_local_cluster_speaks_tls_without_being_asked, a_chunkserver_with_a_foreign_certificate_is_refused_and_named,
           a_mount_without_a_good_certificate_fails_and_says_what_to_do, servers_do_not_listen_for_others_in_clear,
-          a_new_certificate_needs_no_restart, data_that_is_authenticated_only_arrives, unix_sockets_are_for_their_user], tcp=True)
+          a_new_certificate_needs_no_restart, data_that_is_authenticated_only_arrives,
+          a_role_opens_its_methods_and_no_others, unix_sockets_are_for_their_user], tcp=True)

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "common/tls/tls_settings.h"
 #include "tests/unit/common/tls/test_certificates.h"
 
 namespace cairn {
@@ -107,6 +108,33 @@ TEST_F(CredentialsTest, KeyThatEverybodyMayReadIsRefused) {
 
 TEST_F(CredentialsTest, AdminMayDoWhatAClientMay) {
   EXPECT_TRUE(Credentials::load(certificates.issue(PeerRole::kAdmin, "one"), PeerRole::kClient, kTestNow));
+}
+
+TEST_F(CredentialsTest, TheEndIsSaidThirtyDaysBeforeAndWhenItHasCome) {
+  auto credentials = certificates.credentials(PeerRole::kClient, "one");
+  auto in_days = [](int64_t days) { return WallTime{kTestNow.ns + days * kDayNs}; };
+  EXPECT_EQ(credentials->warning(in_days(59)), "");
+  EXPECT_THAT(credentials->warning(in_days(61)), testing::HasSubstr("one.crt expires on"));
+  EXPECT_TRUE(credentials->still_valid(in_days(90)));
+  EXPECT_THAT(credentials->warning(in_days(91)), testing::HasSubstr("one.crt expired on"));
+  Result<void> ended = credentials->still_valid(in_days(91));
+  ASSERT_TRUE(ended.failed_with(ErrorCode::kUnauthorized));
+  EXPECT_THAT(ended.error().context, testing::HasSubstr("expired on " + date_of(credentials->expires())));
+}
+
+// A command takes what it finds: what it may change with that is up to the servers.
+TEST_F(CredentialsTest, CommandsTakeTheAdministratorsFilesBeforeAClients) {
+  EXPECT_FALSE(find_tls_files(certificates.folder(), PeerRole::kAdmin));
+  certificates.issue(PeerRole::kClient, "client");
+  std::optional<TlsFiles> found = find_tls_files(certificates.folder(), PeerRole::kAdmin);
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->certificate, certificates.path("client.crt"));
+  EXPECT_TRUE(Credentials::load(*found, PeerRole::kAdmin, kTestNow));
+  certificates.issue(PeerRole::kAdmin, "admin");
+  found = find_tls_files(certificates.folder(), PeerRole::kAdmin);
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->certificate, certificates.path("admin.crt"));
+  EXPECT_EQ(find_tls_files(certificates.folder(), PeerRole::kClient)->certificate, certificates.path("client.crt"));
 }
 
 TEST_F(CredentialsTest, ChangedFilesAreLoadedAndBrokenOnesAreNot) {

@@ -173,7 +173,7 @@ bool has_change(const RaftMessage& message) {
 // ---------------------------------------------------------------- changes of the group
 
 // libraft gives a change that is not the first entry of its message a wrong index, and then takes no other change
-// (consensus.md, M2).
+// (design.md 3.5, M2).
 TEST(GroupChange, BeginsAMessageOfItsOwn) {
   Group group(1);
   ASSERT_TRUE(group.make(3));
@@ -238,7 +238,7 @@ TEST(GroupChange, AddressOfAnotherMemberIsRefused) {
 }
 
 // The leader already counts the new voter's voice, which does not know that it has one, and still believes in the
-// leader that has crashed (consensus.md, M3 and M4).
+// leader that has crashed (design.md 3.5, M3 and M4).
 TEST(GroupChange, PromotionThatOnlyTheLeaderKnowsGoesOnAfterItsCrash) {
   Group group(5);
   ASSERT_TRUE(group.make(1));
@@ -375,7 +375,7 @@ TEST(GroupLeader, WithAFullDiskHandsOverAndRefusesNobodyForWantOfRoom) {
 }
 
 // Who has the longest log of those that are left has to lead, but is asked for a term that it does not know: whoever
-// refuses its vote tells it (consensus.md, M5).
+// refuses its vote tells it (design.md 3.5, M5).
 TEST(GroupLeader, LongestLogWithAnOldTermLearnsTheTerm) {
   Group group(10);
   ASSERT_TRUE(group.make(3));

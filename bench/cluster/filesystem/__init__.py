@@ -1,0 +1,1 @@
+"""The workloads of fsbench.py, and what measures them."""
