@@ -115,6 +115,7 @@ static void write(wire::DirectoryEntry::Builder out, const DirectoryEntry& in) {
   out.setType(wire_of(in.type));
   out.setCookie(in.cookie);
   if (in.attributes) write(out.initAttributes(), *in.attributes);
+  out.setLeaseSequence(in.lease_sequence);
 }
 
 static void read(wire::DirectoryEntry::Reader in, DirectoryEntry& out) {
@@ -123,6 +124,7 @@ static void read(wire::DirectoryEntry::Reader in, DirectoryEntry& out) {
   read(in.getType(), out.type);
   read(in.getCookie(), out.cookie);
   if (in.hasAttributes()) read(in.getAttributes(), out.attributes.emplace());
+  read(in.getLeaseSequence(), out.lease_sequence);
 }
 
 static void write(wire::ReadDirectoryReply::Builder out, const ReadDirectoryReply& in) {

@@ -230,6 +230,7 @@ struct DirectoryEntry {
   type @2 :Types.FileType = regular;
   cookie @3 :UInt64;              # the entry's for as long as it exists; above 2 (1 and 2 are "." and "..")
   attributes @4 :Types.Attributes;  # null: not asked for, or gone meanwhile
+  leaseSequence @5 :UInt64;       # of the shared lease on the attributes, of the term in ReadDirectoryReply.lease; 0: none
 }
 
 struct ReadDirectoryReply {

@@ -210,13 +210,14 @@ struct DirectoryEntry {
   FileType type = FileType::kRegular;
   uint64_t cookie = 0;         // stays the entry's for as long as it exists; > 2 (1 and 2 are "." and "..")
   std::optional<Attributes> attributes;
+  uint64_t lease_sequence = 0; // of the shared lease that came with the attributes, of the term in ReadDirectoryReply::lease; 0: none
 };
 struct ReadDirectoryReply {
   std::vector<DirectoryEntry> entries;
   bool end = false;
   InodeId parent;              // ".."
   Attributes directory;
-  Lease lease;
+  Lease lease;                 // on the directory; the term is filled in also without one
 };
 struct ReadLinkRequest { SessionId session; InodeId inode; };
 struct ReadLinkReply { std::string target; };

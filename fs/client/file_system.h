@@ -37,10 +37,13 @@ struct ClientOptions {
   uint32_t reclaim_page = 32'768;                       // open files told to a new master in one message
 };
 
-// What an answer may be cached for, by the kernel too: never longer than what is left of the lease.
+// What an answer may be cached for by the kernel: never longer than what is left of the session's time, and nothing
+// without a lease, or while it is being recalled. An answer that does not go to the kernel at once is asked about again
+// when it does (FileSystem::lease_left).
 struct Entry {
-  Attributes attributes;  // inode 0: there is no such name
-  Duration valid_for{};   // of the name and of the attributes
+  Attributes attributes;      // inode 0: there is no such name
+  Duration valid_for{};       // of the attributes: the inode's lease
+  Duration name_valid_for{};  // of the name: the directory's lease. Zero if there is no such name (docs/decisions/007)
 };
 struct AttributesView {
   Attributes attributes;
@@ -96,14 +99,19 @@ class FileSystem {
                                     uint32_t flags) = 0;  // RENAME_*
   virtual Task<Result<std::string>> read_link(InodeId inode) = 0;
   // Entries after `cookie` (0: from the start, "." and ".." not among them), at most `count_max`. `end` as in
-  // ReadDirectoryReply. Attributes if plus.
+  // ReadDirectoryReply. Attributes if plus; they may be kept for lease_left() of their inodes.
   struct Listing {
     std::vector<DirectoryEntry> entries;
     bool end = false;
     InodeId parent;
-    Duration valid_for{};
+    Duration valid_for{};  // of the names: the directory's lease
   };
   virtual Task<Result<Listing>> read_directory(InodeId directory, uint64_t cookie, uint32_t count_max, bool plus) = 0;
+
+  // What the kernel may be told at this moment, at most, about what is held of an inode (a directory: of its names,
+  // too). Zero without a lease, while it is being recalled, and while the session is suspended. That the lease is held
+  // does not make an older answer right again: KernelCaches is told of everything that was recalled.
+  virtual Duration lease_left(InodeId inode) const = 0;
 
   // attributes
   virtual Task<Result<AttributesView>> get_attributes(InodeId inode) = 0;

@@ -24,6 +24,7 @@ class Mount final : public FileSystem {
   Task<Result<void>> start();
 
   void set_kernel_caches(KernelCaches* caches) override { caches_ = caches; }
+  Duration lease_left(InodeId) const override { return {}; }
 
   Task<Result<Entry>> lookup(InodeId parent, std::string name) override;
   Task<Result<Entry>> create(InodeId parent, std::string name, uint32_t mode, Caller caller) override;

@@ -24,7 +24,8 @@ Duration Mount::left_of(TimePoint asked, const Lease& lease) const {
 }
 
 Entry Mount::entry_of(const Attributes& attributes, TimePoint asked, const Lease& lease) const {
-  return Entry{.attributes = seen_here(attributes), .valid_for = left_of(asked, lease)};
+  Duration left = left_of(asked, lease);
+  return Entry{.attributes = seen_here(attributes), .valid_for = left, .name_valid_for = left};
 }
 
 Task<Result<MutationReply>> Mount::mutate(MetaOp op, std::vector<NameChange> names) {
@@ -59,9 +60,7 @@ Task<Result<MutationReply>> Mount::mutate(MetaOp op, std::vector<NameChange> nam
 
 Task<Result<Entry>> Mount::lookup(InodeId parent, std::string name) {
   TimePoint asked = world_.clock().now();
-  if (std::optional<TimePoint> until = names_.absent_until(parent, name, asked)) {
-    co_return Entry{.attributes = {}, .valid_for = *until - asked};
-  }
+  if (names_.absent_until(parent, name, asked)) co_return Entry{};
   LookupRequest request;
   request.parent = parent;
   request.name = std::move(name);

@@ -72,7 +72,7 @@ Result<MemoryFileSystem::Inode::Named*> MemoryFileSystem::entry(InodeId parent, 
 }
 
 Entry MemoryFileSystem::entry_of(const Inode& inode) const {
-  return {.attributes = inode.attributes, .valid_for = options_.valid_for};
+  return {.attributes = inode.attributes, .valid_for = options_.valid_for, .name_valid_for = options_.valid_for};
 }
 
 void MemoryFileSystem::add_name(Inode& parent, const std::string& name, Inode& inode) {
@@ -113,7 +113,7 @@ void MemoryFileSystem::reap(InodeId id) {
 
 Task<Result<Entry>> MemoryFileSystem::lookup(InodeId parent, std::string name) {
   Result<Inode::Named*> named = entry(parent, name);
-  if (named.failed_with(ErrorCode::kNotFound)) co_return Entry{.attributes = {}, .valid_for = options_.valid_for};
+  if (named.failed_with(ErrorCode::kNotFound)) co_return Entry{};
   if (!named) co_return named.error();
   co_return entry_of(*find((*named)->inode));
 }

@@ -32,6 +32,7 @@ class MemoryFileSystem final : public FileSystem {
   ~MemoryFileSystem() override;
 
   void set_kernel_caches(KernelCaches* caches) override { caches_ = caches; }
+  Duration lease_left(InodeId) const override { return options_.valid_for; }
 
   Task<Result<Entry>> lookup(InodeId parent, std::string name) override;
   Task<Result<Entry>> create(InodeId parent, std::string name, uint32_t mode, Caller caller) override;
