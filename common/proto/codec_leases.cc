@@ -26,12 +26,14 @@ static void write(wire::TakeRecallsRequest::Builder out, const TakeRecallsReques
   out.setSession(wire_of(in.session));
   out.setTerm(in.term);
   out.setAfter(in.after);
+  out.setAtOnce(in.at_once);
 }
 
 static void read(wire::TakeRecallsRequest::Reader in, TakeRecallsRequest& out) {
   read(in.getSession(), out.session);
   read(in.getTerm(), out.term);
   read(in.getAfter(), out.after);
+  read(in.getAtOnce(), out.at_once);
 }
 
 static void write(wire::TakeRecallsReply::Builder out, const TakeRecallsReply& in) {

@@ -115,7 +115,7 @@ static void write(wire::DirectoryEntry::Builder out, const DirectoryEntry& in) {
   out.setType(wire_of(in.type));
   out.setCookie(in.cookie);
   if (in.attributes) write(out.initAttributes(), *in.attributes);
-  out.setLeaseSequence(in.lease_sequence);
+  out.setLeased(in.leased);
 }
 
 static void read(wire::DirectoryEntry::Reader in, DirectoryEntry& out) {
@@ -124,7 +124,7 @@ static void read(wire::DirectoryEntry::Reader in, DirectoryEntry& out) {
   read(in.getType(), out.type);
   read(in.getCookie(), out.cookie);
   if (in.hasAttributes()) read(in.getAttributes(), out.attributes.emplace());
-  read(in.getLeaseSequence(), out.lease_sequence);
+  read(in.getLeased(), out.leased);
 }
 
 static void write(wire::ReadDirectoryReply::Builder out, const ReadDirectoryReply& in) {
@@ -294,11 +294,13 @@ static void read(wire::WriteLeaseReply::Reader in, WriteLeaseReply& out) {
 static void write(wire::ReleaseWriteLeaseRequest::Builder out, const ReleaseWriteLeaseRequest& in) {
   out.setSession(wire_of(in.session));
   out.setInode(wire_of(in.inode));
+  out.setKeepShared(in.keep_shared);
 }
 
 static void read(wire::ReleaseWriteLeaseRequest::Reader in, ReleaseWriteLeaseRequest& out) {
   read(in.getSession(), out.session);
   read(in.getInode(), out.inode);
+  read(in.getKeepShared(), out.keep_shared);
 }
 
 static void write(wire::OpenChunkRequest::Builder out, const OpenChunkRequest& in) {

@@ -230,7 +230,7 @@ struct DirectoryEntry {
   type @2 :Types.FileType = regular;
   cookie @3 :UInt64;              # the entry's for as long as it exists; above 2 (1 and 2 are "." and "..")
   attributes @4 :Types.Attributes;  # null: not asked for, or gone meanwhile
-  leaseSequence @5 :UInt64;       # of the shared lease on the attributes, of the term in ReadDirectoryReply.lease; 0: none
+  leased @5 :Bool;                # a shared lease on the inode comes along, of the number of the page's lease
 }
 
 struct ReadDirectoryReply {
@@ -322,6 +322,7 @@ struct WriteLeaseReply {
 struct ReleaseWriteLeaseRequest {
   session @0 :UInt64;
   inode @1 :UInt64;
+  keepShared @2 :Bool;            # it is lowered: others may read, and so does this session
 }
 
 struct OpenChunkRequest {
@@ -402,6 +403,7 @@ struct TakeRecallsRequest {
   session @0 :UInt64;
   term @1 :UInt64;                # of the last recall that was received,
   after @2 :UInt64;               # and its sequence; of another term: all are wanted
+  atOnce @3 :Bool;                # does not wait: answered also when there is none
 }
 
 struct TakeRecallsReply {

@@ -210,14 +210,15 @@ struct DirectoryEntry {
   FileType type = FileType::kRegular;
   uint64_t cookie = 0;         // stays the entry's for as long as it exists; > 2 (1 and 2 are "." and "..")
   std::optional<Attributes> attributes;
-  uint64_t lease_sequence = 0; // of the shared lease that came with the attributes, of the term in ReadDirectoryReply::lease; 0: none
+  bool leased = false;         // with them comes a shared lease on the inode, of the number (and term) of the page's `lease`, whatever
+                               // that one's duration; else they are for this answer only
 };
 struct ReadDirectoryReply {
   std::vector<DirectoryEntry> entries;
   bool end = false;
   InodeId parent;              // ".."
   Attributes directory;
-  Lease lease;                 // on the directory; the term is filled in also without one
+  Lease lease;
 };
 struct ReadLinkRequest { SessionId session; InodeId inode; };
 struct ReadLinkReply { std::string target; };
@@ -252,7 +253,7 @@ struct GetLayoutReply { std::vector<ChunkLocation> chunks; Attributes attributes
 // refused with kWait when somebody else waits: flush, commit, release.
 struct WriteLeaseRequest { SessionId session; InodeId inode; bool renew = false; };
 struct WriteLeaseReply { Attributes attributes; Lease lease; };
-struct ReleaseWriteLeaseRequest { SessionId session; InodeId inode; };
+struct ReleaseWriteLeaseRequest { SessionId session; InodeId inode; bool keep_shared = false; };
 // To write a chunk that the file already has: it is opened for this session under a new version (or, still this session's, as it is).
 struct OpenChunkRequest { SessionId session; InodeId inode; uint32_t index = 0; };
 struct OpenChunkReply { ChunkGrant grant; uint32_t limit = UINT32_MAX; uint64_t length = 0; uint64_t sequence = 0; };  // sequence: of the last write all replicas have; the next is + 1
@@ -291,6 +292,7 @@ struct TakeRecallsRequest {
   SessionId session;
   uint64_t term = 0;   // of the last recall that was received, and its number: those after it are wanted. Another term: all.
   uint64_t after = 0;
+  bool at_once = false;  // does not wait: a client that was suspended serves nothing before it knows what was recalled
 };
 struct TakeRecallsReply { uint64_t term = 0; std::vector<Recall> recalls; };
 struct RecallAnswer {
