@@ -26,6 +26,9 @@ struct SessionStatus {
   program @3 :Text;
   idleMs @4 :UInt64;              # since its last request
   openFiles @5 :UInt64;
+  sharedLeases @6 :UInt64;
+  exclusiveLeases @7 :UInt64;
+  unansweredRecalls @8 :UInt64;   # what it has been asked for and has not answered
 }
 
 struct ChunkHealth {

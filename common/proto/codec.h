@@ -53,7 +53,8 @@ Result<T> decode(std::string_view bytes) = delete;
   X(TakeRecallsRequest)         \
   X(TakeRecallsReply)           \
   X(AnswerRecallsRequest)       \
-  X(ReturnLeasesRequest)
+  X(ReturnLeasesRequest)      \
+  X(LeaseNumberReply)
 
 #define CAIRN_META_MESSAGES(X) \
   X(EmptyReply)                \

@@ -143,6 +143,9 @@ static void write(wire::SessionStatus::Builder out, const SessionStatus& in) {
   out.setProgram(wire_of(in.program));
   out.setIdleMs(in.idle_ms);
   out.setOpenFiles(in.open_files);
+  out.setSharedLeases(in.shared_leases);
+  out.setExclusiveLeases(in.exclusive_leases);
+  out.setUnansweredRecalls(in.unanswered_recalls);
 }
 
 static void read(wire::SessionStatus::Reader in, SessionStatus& out) {
@@ -152,6 +155,9 @@ static void read(wire::SessionStatus::Reader in, SessionStatus& out) {
   read(in.getProgram(), out.program);
   read(in.getIdleMs(), out.idle_ms);
   read(in.getOpenFiles(), out.open_files);
+  read(in.getSharedLeases(), out.shared_leases);
+  read(in.getExclusiveLeases(), out.exclusive_leases);
+  read(in.getUnansweredRecalls(), out.unanswered_recalls);
 }
 
 static void write(wire::ChunkHealth::Builder out, const ChunkHealth& in) {

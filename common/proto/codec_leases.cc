@@ -80,6 +80,16 @@ static void read(wire::ReturnLeasesRequest::Reader in, ReturnLeasesRequest& out)
   read(in.getInodes(), out.inodes);
 }
 
+static void write(wire::LeaseNumberReply::Builder out, const LeaseNumberReply& in) {
+  out.setTerm(in.term);
+  out.setSequence(in.sequence);
+}
+
+static void read(wire::LeaseNumberReply::Reader in, LeaseNumberReply& out) {
+  read(in.getTerm(), out.term);
+  read(in.getSequence(), out.sequence);
+}
+
 static void write(wire::HeldLease::Builder out, const HeldLease& in) {
   out.setInode(wire_of(in.inode));
   out.setExclusive(in.exclusive);

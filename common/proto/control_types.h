@@ -52,7 +52,12 @@ struct ServerStatus {
   uint64_t silent_ms = 0;        // since its last heartbeat
   SpaceReport space;
 };
-struct SessionStatus { SessionId session; std::string host, mountpoint, program; uint64_t idle_ms = 0; uint64_t open_files = 0; };
+struct SessionStatus {
+  SessionId session;
+  std::string host, mountpoint, program;
+  uint64_t idle_ms = 0, open_files = 0;
+  uint64_t shared_leases = 0, exclusive_leases = 0, unanswered_recalls = 0;
+};
 struct ChunkHealth {
   uint64_t total = 0, healthy = 0, under_goal = 0, at_risk = 0, lost = 0, open = 0, unverified = 0, over_goal = 0, garbage = 0;
 };

@@ -325,6 +325,11 @@ struct ReleaseWriteLeaseRequest {
   keepShared @2 :Bool;            # it is lowered: others may read, and so does this session
 }
 
+struct LeaseNumberReply {
+  term @0 :UInt64;
+  sequence @1 :UInt64;            # grants up to it are over for what was given back
+}
+
 struct OpenChunkRequest {
   # To write a chunk that the file already has.
 

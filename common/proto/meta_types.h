@@ -254,6 +254,9 @@ struct GetLayoutReply { std::vector<ChunkLocation> chunks; Attributes attributes
 struct WriteLeaseRequest { SessionId session; InodeId inode; bool renew = false; };
 struct WriteLeaseReply { Attributes attributes; Lease lease; };
 struct ReleaseWriteLeaseRequest { SessionId session; InodeId inode; bool keep_shared = false; };
+// The answer to leases that were given back. Grants of them up to this number are over, also those that arrive later (they crossed with
+// the request).
+struct LeaseNumberReply { uint64_t term = 0; uint64_t sequence = 0; };
 // To write a chunk that the file already has: it is opened for this session under a new version (or, still this session's, as it is).
 struct OpenChunkRequest { SessionId session; InodeId inode; uint32_t index = 0; };
 struct OpenChunkReply { ChunkGrant grant; uint32_t limit = UINT32_MAX; uint64_t length = 0; uint64_t sequence = 0; };  // sequence: of the last write all replicas have; the next is + 1

@@ -439,7 +439,7 @@ Task<void> FileWriter::hold_lease() {
       let_go_of_idle();
       lease_until_ = MasterLink::lease_end(asked, reply->lease);
     } else if (reply.failed_with(ErrorCode::kWait) && !yielding_) {
-      // Asking goes on meanwhile: the master keeps the lease for us while we flush (SharedLeases, flush_ms).
+      // Asking goes on meanwhile: the master keeps the lease for us while we flush.
       yielding_ = true;
       tasks_.spawn(yield_lease());
     }

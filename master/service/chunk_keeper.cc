@@ -12,14 +12,15 @@ namespace cairn {
 namespace {
 constexpr uint64_t kPlannedChunkBytes =
     4 * kMiB;  // what a new chunk is expected to hold, until the server says how much is free
-// Chunkservers look for a new leader each tenth of a second (ServerAgent): who has not come after that is not waited for.
+// Chunkservers look for a new leader each tenth of a second (ServerAgent): who has not come after that is not waited
+// for.
 constexpr Duration kSettleTime = std::chrono::seconds(1);
 constexpr Duration kRecoveryWait = std::chrono::seconds(10);
 }  // namespace
 
-ChunkKeeper::Impl::Impl(MasterCore& core_in, SharedLeases& leases_in, ChunkKeeperOptions options_in)
+ChunkKeeper::Impl::Impl(MasterCore& core_in, UnheldFiles& unheld_in, ChunkKeeperOptions options_in)
     : core(core_in),
-      leases(leases_in),
+      unheld(unheld_in),
       options(options_in),
       servers(core_in.world(), Hello{.cluster = core_in.cluster(), .program = "cairn-master"},
               std::chrono::milliseconds(options_in.server_dead_ms),
@@ -28,8 +29,8 @@ ChunkKeeper::Impl::Impl(MasterCore& core_in, SharedLeases& leases_in, ChunkKeepe
       recovered(core_in.world().executor()),
       tasks(core_in.world().executor(), core_in.world().clock()) {}
 
-ChunkKeeper::ChunkKeeper(MasterCore& core, SharedLeases& leases, ChunkKeeperOptions options)
-    : impl_(std::make_unique<Impl>(core, leases, options)) {}
+ChunkKeeper::ChunkKeeper(MasterCore& core, UnheldFiles& unheld, ChunkKeeperOptions options)
+    : impl_(std::make_unique<Impl>(core, unheld, options)) {}
 ChunkKeeper::~ChunkKeeper() = default;
 
 void ChunkKeeper::start_leading() {
@@ -195,7 +196,8 @@ Task<Result<OpenChunkReply>> ChunkKeeper::replica_failed(ReplicaFailedRequest re
   bool full = request.reason.starts_with(to_string(ErrorCode::kNoSpace));
   // Asked again, because the answer was lost: it has been settled for want of room, below.
   bool settled_before = full && found->session == request.session && found->state == ChunkState::kSealed;
-  if (settled_before) co_return Error(ErrorCode::kNoSpace, "no chunkserver had room for chunk " + to_string(request.chunk));
+  if (settled_before)
+    co_return Error(ErrorCode::kNoSpace, "no chunkserver had room for chunk " + to_string(request.chunk));
   if (found->session != request.session || found->state != ChunkState::kOpen) {
     co_return Error(ErrorCode::kStale, "chunk " + to_string(request.chunk) + " is not this session's any more");
   }
@@ -209,8 +211,8 @@ Task<Result<OpenChunkReply>> ChunkKeeper::replica_failed(ReplicaFailedRequest re
   Result<Impl::Raised> raised = co_await keeper.raise(request.chunk, request.session, request.failed, full, {});
   if (raised.failed_with(ErrorCode::kNoSpace)) {
     // The writer gives up what it kept, and some replicas may have taken some of that, on no disk. It is settled before
-    // the writer hears of it: what is read of the file after its next fsync must be the same on every replica, and still
-    // be there after a power cut. Until it can be settled the writer goes on asking.
+    // the writer hears of it: what is read of the file after its next fsync must be the same on every replica, and
+    // still be there after a power cut. Until it can be settled the writer goes on asking.
     Result<void> settled = co_await keeper.settle_given_up(request.chunk);
     if (!settled) co_return settled.error();
   }

@@ -17,7 +17,7 @@
 #include "common/proto/meta_types.h"
 #include "common/runtime/task_group.h"
 #include "common/runtime/world.h"
-#include "master/leases/shared_leases.h"
+#include "master/leases/unheld_files.h"
 #include "master/service/core.h"
 
 namespace cairn {
@@ -30,13 +30,13 @@ struct ChunkKeeperOptions {
   uint32_t repairs_at_once = 8;
   uint32_t capability_life_ms = 3'600'000;  // log time
   uint32_t dump_interval_ms = 0;            // between dumps of the metadata that are kept on chunkservers; 0: none are
-  uint32_t restore_settle_ms = 10'000;      // after a restore, servers that its records do not know have so long to come
+  uint32_t restore_settle_ms = 10'000;  // after a restore, servers that its records do not know have so long to come
 };
 
 class ChunkKeeper {
  public:
-  // `leases` (outlives it): who may write which file.
-  ChunkKeeper(MasterCore& core, SharedLeases& leases, ChunkKeeperOptions options);
+  // `unheld` (outlives it): since when nobody has been writing which file.
+  ChunkKeeper(MasterCore& core, UnheldFiles& unheld, ChunkKeeperOptions options);
   ~ChunkKeeper();
   // With each change of leadership; the loops (repair, recovery, deleting, sealing of idle chunks, keys) run while
   // leading.
@@ -47,7 +47,8 @@ class ChunkKeeper {
   Task<void> stop();
 
   // ---- for clients (MetaService has checked the session)
-  // After this master has begun to lead, the chunkservers that the records know have a moment to come before anything is decided without them.
+  // After this master has begun to lead, the chunkservers that the records know have a moment to come before anything
+  // is decided without them.
   Task<void> settle();
   // Chooses servers for `op.placements.size()` chunks (goal and min_copies filled in when 0). kNoSpace when no server
   // has room, kTooFewReplicas when fewer than min_copies are alive.

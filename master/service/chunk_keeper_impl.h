@@ -25,7 +25,7 @@
 namespace cairn {
 
 struct ChunkKeeper::Impl {
-  Impl(MasterCore& core_in, SharedLeases& leases_in, ChunkKeeperOptions options_in);
+  Impl(MasterCore& core_in, UnheldFiles& unheld_in, ChunkKeeperOptions options_in);
 
   // ---- small things
   TimePoint now() const { return core.world().clock().now(); }
@@ -143,7 +143,7 @@ struct ChunkKeeper::Impl {
   Task<void> mark(ServerId server, ReplicaState state, std::vector<MarkReplicas::Item> chunks);
 
   MasterCore& core;
-  SharedLeases& leases;
+  UnheldFiles& unheld;
   ChunkKeeperOptions options;
   ServerTable servers;
   TimePoint led_since{};

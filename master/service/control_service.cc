@@ -9,8 +9,9 @@ namespace {
 constexpr uint32_t kInfoChunksMax = 4096;
 }  // namespace
 
-ControlService::ControlService(MasterCore& core, ChunkKeeper& keeper, const SharedLeases& leases, std::string program)
-    : core_(core), keeper_(keeper), leases_(leases), program_(std::move(program)) {}
+ControlService::ControlService(MasterCore& core, ChunkKeeper& keeper, const LeaseTable& leases,
+                               const OpenFiles& open_files, std::string program)
+    : core_(core), keeper_(keeper), leases_(leases), open_files_(open_files), program_(std::move(program)) {}
 
 void ControlService::add_handlers(RpcServer& server) {
   add_handler<RegisterServerRequest>(server, this, &ControlService::register_server);
@@ -93,7 +94,10 @@ Task<Result<StatusReply>> ControlService::status(StatusRequest, RpcRequest) {
     session.mountpoint = entry.session.mountpoint;
     session.program = entry.session.program;
     session.idle_ms = reply.log_time_ms - std::min(reply.log_time_ms, entry.session.renewed_ms);
-    session.open_files = leases_.open_files(entry.id);
+    session.open_files = open_files_.count(entry.id);
+    session.shared_leases = leases_.shared_of(entry.id);
+    session.exclusive_leases = leases_.exclusive_of(entry.id);
+    session.unanswered_recalls = leases_.pending_of(entry.id);
     reply.sessions.push_back(std::move(session));
   }
   reply.warnings = keeper_.warnings();

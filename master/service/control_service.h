@@ -7,7 +7,8 @@
 #include <string>
 
 #include "common/rpc/rpc_typed.h"
-#include "master/leases/shared_leases.h"
+#include "master/leases/lease_table.h"
+#include "master/leases/open_files.h"
 #include "master/service/chunk_keeper.h"
 #include "master/service/core.h"
 
@@ -15,7 +16,8 @@ namespace cairn {
 
 class ControlService {
  public:
-  ControlService(MasterCore& core, ChunkKeeper& keeper, const SharedLeases& leases, std::string program);
+  ControlService(MasterCore& core, ChunkKeeper& keeper, const LeaseTable& leases, const OpenFiles& open_files,
+                 std::string program);
   void add_handlers(RpcServer& server);
 
  private:
@@ -31,7 +33,8 @@ class ControlService {
 
   MasterCore& core_;
   ChunkKeeper& keeper_;
-  const SharedLeases& leases_;
+  const LeaseTable& leases_;
+  const OpenFiles& open_files_;
   std::string program_;
 };
 

@@ -19,7 +19,7 @@ namespace {
 constexpr Duration kSealPeriod = std::chrono::seconds(10);
 constexpr uint32_t kPageMax = 256;
 static_assert(kIdleChunkSealMs >= 2 * kWriterKeepsChunksMs);
-static_assert(SharedLeasesOptions{}.unwatch_ms > 2 * (kSealPeriod / std::chrono::milliseconds(1)));
+static_assert(kUnwatchMs > 2 * (kSealPeriod / std::chrono::milliseconds(1)));
 }  // namespace
 
 Task<void> ChunkKeeper::Impl::run_sealing(uint64_t of_leadership) {
@@ -55,7 +55,7 @@ bool ChunkKeeper::Impl::idle(const ChunkEntry& entry) {
   if (entry.chunk.refs == 0 || entry.chunk.pending) return false;
   auto milliseconds = std::chrono::duration_cast<std::chrono::milliseconds>(now().time_since_epoch());
   uint64_t now_ms = static_cast<uint64_t>(milliseconds.count());
-  if (leases.unheld_since(entry.chunk.owner, now_ms) + kIdleChunkSealMs > now_ms) return false;
+  if (unheld.unheld_since(entry.chunk.owner, now_ms) + kIdleChunkSealMs > now_ms) return false;
   return !running.contains(entry.id) && !retry.contains(entry.id);
 }
 

@@ -8,13 +8,16 @@
 #include "common/rpc/rpc.h"
 #include "common/runtime/task_group.h"
 #include "master/consensus/master_folder.h"
-#include "master/leases/shared_leases.h"
+#include "master/leases/lease_table.h"
+#include "master/leases/open_files.h"
+#include "master/leases/unheld_files.h"
 #include "master/service/control_service.h"
 #include "master/service/core.h"
 #include "master/service/export_service.h"
 #include "master/service/group_service.h"
 #include "master/service/meta_service.h"
 #include "master/service/raft_peers.h"
+#include "master/service/recall_desk.h"
 #include "master/service/session_desk.h"
 
 namespace cairn {
@@ -56,7 +59,10 @@ struct MasterServer::Impl {
   std::unique_ptr<RaftPeers> peers;
   std::unique_ptr<ReplicatedLog> log;
   std::unique_ptr<MasterCore> core;
-  std::unique_ptr<SharedLeases> leases;
+  std::unique_ptr<LeaseTable> leases;
+  std::unique_ptr<OpenFiles> open_files;
+  std::unique_ptr<UnheldFiles> unheld;
+  std::unique_ptr<RecallDesk> recalls;
   std::unique_ptr<SessionDesk> sessions;
   std::unique_ptr<ChunkKeeper> keeper;
   std::unique_ptr<MetaService> meta;
@@ -161,11 +167,15 @@ Task<Result<void>> MasterServer::Impl::ensure_cluster() {
 }
 
 void MasterServer::Impl::serve() {
-  leases = std::make_unique<SharedLeases>();
-  sessions = std::make_unique<SessionDesk>(*core, *leases);
-  keeper = std::make_unique<ChunkKeeper>(*core, *leases, settings.keeper);
-  meta = std::make_unique<MetaService>(*core, *leases, *sessions, *keeper);
-  control = std::make_unique<ControlService>(*core, *keeper, *leases, settings.program);
+  leases = std::make_unique<LeaseTable>();
+  open_files = std::make_unique<OpenFiles>();
+  unheld = std::make_unique<UnheldFiles>(*leases);
+  recalls = std::make_unique<RecallDesk>(*core, *leases);
+  SessionDesk::Kept kept{.leases = *leases, .open_files = *open_files, .unheld = *unheld, .recalls = *recalls};
+  sessions = std::make_unique<SessionDesk>(*core, kept);
+  keeper = std::make_unique<ChunkKeeper>(*core, *unheld, settings.keeper);
+  meta = std::make_unique<MetaService>(*core, kept, *sessions, *keeper);
+  control = std::make_unique<ControlService>(*core, *keeper, *leases, *open_files, settings.program);
   group = std::make_unique<GroupService>(*core, cluster, advertised(), settings.program);
   exports = std::make_unique<ExportService>(*core, settings.program);
   RpcServerOptions options;
@@ -271,6 +281,7 @@ Task<void> MasterServer::Impl::close() {
     [[maybe_unused]] Result<void> handed =
         co_await log->transfer_leadership(MasterId(), world.clock().now() + kHandingOver);
   }
+  if (sessions) sessions->stop_leading();  // requests that wait for others end
   if (server) co_await server->stop();
   if (exports) co_await exports->stop();
   if (keeper) co_await keeper->stop();
@@ -286,6 +297,9 @@ Task<void> MasterServer::Impl::close() {
   meta.reset();
   keeper.reset();
   sessions.reset();
+  recalls.reset();
+  unheld.reset();
+  open_files.reset();
   leases.reset();
   core.reset();
   log.reset();

@@ -1,4 +1,5 @@
-// MetaService: mutations. What a leader must find out before a command is logged, and what follows from its reply.
+// MetaService: mutations. What a leader must find out before a command is logged, who has to forget what it changes
+// (docs/decisions/007-recalls.md), and what follows from its reply.
 #include <algorithm>
 #include <functional>
 #include <utility>
@@ -9,37 +10,142 @@
 namespace cairn {
 
 namespace {
-uint64_t stripe_of(InodeId parent, const std::string& name, size_t stripes) {
-  return (std::hash<InodeId>()(parent) ^ std::hash<std::string_view>()(name)) % stripes;
+
+template <class... Cases>
+struct Overloaded : Cases... {
+  using Cases::operator()...;
+};
+
+Touched name_of(InodeId parent, const std::string& name) {
+  return {.inode = parent, .kind = RecallKind::kName, .name = name};
 }
+
+Touched object_of(InodeId inode, RecallKind kind) {
+  return {.inode = inode, .kind = kind, .name = {}};
+}
+
+// The names that an operation makes, takes away or moves.
+std::vector<Touched> names_of(const MetaOp& op) {
+  return std::visit(
+      Overloaded{
+          [](const CreateOp& create) -> std::vector<Touched> { return {name_of(create.parent, create.name)}; },
+          [](const LinkOp& link) -> std::vector<Touched> { return {name_of(link.new_parent, link.new_name)}; },
+          [](const UnlinkOp& unlink) -> std::vector<Touched> { return {name_of(unlink.parent, unlink.name)}; },
+          [](const RmdirOp& rmdir) -> std::vector<Touched> { return {name_of(rmdir.parent, rmdir.name)}; },
+          [](const RenameOp& rename) -> std::vector<Touched> {
+            return {name_of(rename.parent, rename.name), name_of(rename.new_parent, rename.new_name)};
+          },
+          [](const auto&) -> std::vector<Touched> { return {}; },
+      },
+      op);
+}
+
+// What finish() needs to know of an operation, without its data.
+MetaOp summary_of(const MetaOp& op) {
+  if (const auto* create = std::get_if<CreateOp>(&op)) {
+    CreateOp summary;
+    summary.type = create->type;
+    summary.open = create->open;
+    return summary;
+  }
+  return ReleaseOrphansOp{};
+}
+
+// What frees space must work on a full disk too.
+bool frees_space(const MetaOp& op) {
+  return std::holds_alternative<UnlinkOp>(op) || std::holds_alternative<RmdirOp>(op) ||
+         std::holds_alternative<CommitOp>(op) || std::holds_alternative<ReleaseOrphansOp>(op);
+}
+
 }  // namespace
 
-Task<MetaService::NameLocks> MetaService::lock_names(std::vector<std::pair<InodeId, std::string>> names) {
-  std::vector<uint64_t> stripes;
-  for (const auto& [parent, name] : names)
-    stripes.push_back(stripe_of(parent, name, name_stripes_.size()));
-  // In one order everywhere: no two operations wait for each other.
-  std::ranges::sort(stripes);
-  stripes.erase(std::ranges::unique(stripes).begin(), stripes.end());
-  NameLocks locks;
-  for (uint64_t stripe : stripes) {
-    Semaphore::Permit permit = co_await name_stripes_[stripe]->lock();
-    locks.push_back(std::move(permit));
-  }
-  co_return locks;
-}
-
-Task<Result<InodeId>> MetaService::hold_for_removal(InodeId parent, std::string name, std::vector<SessionId>& holders) {
+Task<Result<Attributes>> MetaService::entry_of(InodeId parent, std::string name) {
   auto ask = [parent, name](Machine& machine, ReadMode mode) { return machine.lookup(parent, name, mode); };
   Result<EntryReply> entry = co_await core_.read(std::move(ask));
-  if (!entry || !entry->attributes.inode) co_return InodeId{};  // the machine gives the right error
-  InodeId inode = entry->attributes.inode;
-  if (entry->attributes.type != FileType::kDirectory) {
-    ++removing_[inode];
-    holders = leases_.holders(inode);
-    co_return inode;
+  // None: the machine gives the right error when the command is applied. Of the log's own there is nothing to apply.
+  if (entry.failed_with(ErrorCode::kNotLeader) || entry.failed_with(ErrorCode::kUnavailable)) co_return entry.error();
+  co_return entry ? entry->attributes : Attributes{};
+}
+
+Task<Result<void>> MetaService::find_moved(const RenameOp& op, std::vector<Touched>& touched, InodeId& losing) {
+  bool other_parent = op.parent != op.new_parent;
+  bool exchange = op.exchange;
+  bool replaces = !op.exchange && !op.no_replace;
+  Result<Attributes> moved = co_await entry_of(op.parent, op.name);
+  if (!moved) co_return moved.error();
+  Result<Attributes> replaced = co_await entry_of(op.new_parent, op.new_name);
+  if (!replaced) co_return replaced.error();
+  // A directory that moves has another "..".
+  auto kind = [](const Attributes& attributes, bool whole) {
+    bool content = whole && attributes.type == FileType::kDirectory;
+    return content ? RecallKind::kContent : RecallKind::kAttributes;
+  };
+  if (!moved->inode) co_return Result<void>();
+  touched.push_back(object_of(moved->inode, kind(*moved, other_parent)));
+  if (!replaced->inode || replaced->inode == moved->inode || (!exchange && !replaces)) co_return Result<void>();
+  touched.push_back(object_of(replaced->inode, kind(*replaced, replaces || other_parent)));
+  if (replaces && replaced->type != FileType::kDirectory) losing = replaced->inode;
+  co_return Result<void>();
+}
+
+Task<Result<void>> MetaService::find_touched(SessionId session, const MetaOp& op, std::vector<Touched>& touched,
+                                             InodeId& losing) {
+  if (const auto* link = std::get_if<LinkOp>(&op)) {
+    touched.push_back(object_of(link->inode, RecallKind::kAttributes));
+  } else if (const auto* unlink = std::get_if<UnlinkOp>(&op)) {
+    Result<Attributes> entry = co_await entry_of(unlink->parent, unlink->name);
+    if (!entry) co_return entry.error();
+    if (entry->inode && entry->type != FileType::kDirectory) {
+      touched.push_back(object_of(entry->inode, RecallKind::kAttributes));
+      losing = entry->inode;
+    }
+  } else if (const auto* rmdir = std::get_if<RmdirOp>(&op)) {
+    Result<Attributes> entry = co_await entry_of(rmdir->parent, rmdir->name);
+    if (!entry) co_return entry.error();
+    // One that is not empty stays: nobody has to forget it.
+    if (entry->inode && entry->type == FileType::kDirectory && entry->size == 0)
+      touched.push_back(object_of(entry->inode, RecallKind::kContent));
+  } else if (const auto* rename = std::get_if<RenameOp>(&op)) {
+    Result<void> found = co_await find_moved(*rename, touched, losing);
+    if (!found) co_return found;
+  } else if (const auto* change = std::get_if<SetAttributesOp>(&op)) {
+    // A cut is a write: whoever writes the file elsewhere flushes first.
+    touched.push_back(object_of(change->inode, change->size ? RecallKind::kWriter : RecallKind::kAttributes));
+  } else if (const auto* set = std::get_if<SetXattrOp>(&op)) {
+    touched.push_back(object_of(set->inode, RecallKind::kAttributes));
+  } else if (const auto* remove = std::get_if<RemoveXattrOp>(&op)) {
+    touched.push_back(object_of(remove->inode, RecallKind::kAttributes));
+  } else if (const auto* goal = std::get_if<SetGoalOp>(&op)) {
+    touched.push_back(object_of(goal->inode, RecallKind::kAttributes));
+  } else if (const auto* commit = std::get_if<CommitOp>(&op)) {
+    // Nobody else has anything while the one who commits holds it.
+    if (leases_.writer(commit->inode) != session) touched.push_back(object_of(commit->inode, RecallKind::kContent));
   }
-  co_return InodeId{};
+  co_return Result<void>();
+}
+
+// A session that holds an inode exclusively decides about it alone: whoever waits for that lease waits for such a
+// change, too (RecallDesk::wait_alone()), and has the lock meanwhile.
+Task<Result<void>> MetaService::lock_objects(SessionId session, std::vector<Touched> touched, Prepared& prepared,
+                                             TimePoint deadline) {
+  // Who holds what is known when all sessions have said it to this leader.
+  Result<void> reclaimed = co_await sessions_.wait_reclaimed(deadline);
+  if (!reclaimed) co_return reclaimed;
+  std::vector<InodeId> inodes;
+  for (const Touched& object : touched) {
+    if (object.kind != RecallKind::kName && leases_.writer(object.inode) != session) inodes.push_back(object.inode);
+  }
+  auto locked = co_await inodes_.lock(std::move(inodes), core_.world().clock(), deadline);
+  if (!locked) co_return locked.error();
+  prepared.inodes = std::move(*locked);
+  co_return ready(session);
+}
+
+void MetaService::hold_for_removal(InodeId inode, MetaOp& op) {
+  ++removing_[inode];
+  std::vector<SessionId> holders = open_files_.holders(inode);
+  if (auto* unlink = std::get_if<UnlinkOp>(&op)) unlink->holders = std::move(holders);
+  if (auto* rename = std::get_if<RenameOp>(&op)) rename->holders = std::move(holders);
 }
 
 void MetaService::removal_over(InodeId inode) {
@@ -49,96 +155,75 @@ void MetaService::removal_over(InodeId inode) {
   removed_.notify_all();
 }
 
-Task<Result<void>> MetaService::prepare(MutateRequest& request, NameLocks& locks, InodeId& removing,
+Task<Result<void>> MetaService::prepare(MutateRequest& request, Prepared& prepared, InodeId& losing,
                                         TimePoint deadline) {
-  if (auto* create = std::get_if<CreateOp>(&request.op)) {
-    locks = co_await lock_names({{create->parent, create->name}});
-  } else if (auto* link = std::get_if<LinkOp>(&request.op)) {
-    locks = co_await lock_names({{link->new_parent, link->new_name}});
-  } else if (auto* unlink = std::get_if<UnlinkOp>(&request.op)) {
-    locks = co_await lock_names({{unlink->parent, unlink->name}});
-    // Who holds what open is known when all sessions have said it to this leader.
-    Result<void> reclaimed = co_await sessions_.wait_reclaimed(deadline);
-    if (!reclaimed) co_return reclaimed;
-    Result<InodeId> held = co_await hold_for_removal(unlink->parent, unlink->name, unlink->holders);
-    if (!held) co_return held.error();
-    removing = *held;
-  } else if (auto* rename = std::get_if<RenameOp>(&request.op)) {
-    locks = co_await lock_names({{rename->parent, rename->name}, {rename->new_parent, rename->new_name}});
-    if (!rename->exchange && !rename->no_replace) {
-      Result<void> reclaimed = co_await sessions_.wait_reclaimed(deadline);
-      if (!reclaimed) co_return reclaimed;
-      Result<InodeId> held = co_await hold_for_removal(rename->new_parent, rename->new_name, rename->holders);
-      if (!held) co_return held.error();
-      removing = *held;
-    }
-  } else if (auto* change = std::get_if<SetAttributesOp>(&request.op)) {
-    if (change->size) {  // a cut is a write: whoever writes the file elsewhere flushes first
-      Result<Lease> lease = co_await acquire_write_lease(request.session, change->inode, deadline);
-      if (!lease) co_return lease.error();
-      Result<void> recovered = co_await keeper_.wait_recovered(change->inode, deadline);
-      if (!recovered) co_return recovered;
-    }
-  } else if (auto* grant = std::get_if<GrantChunksOp>(&request.op)) {
+  if (auto* grant = std::get_if<GrantChunksOp>(&request.op)) {
     co_await keeper_.settle();
     Result<void> placed = keeper_.place(*grant);
-    if (!placed) co_return placed;
+    co_return placed;
   }
-  co_return Result<void>();
+  std::vector<Touched> touched = names_of(request.op);
+  std::vector<Name> names;
+  for (const Touched& object : touched)
+    names.emplace_back(object.inode, object.name);
+  auto locked = co_await names_.lock(std::move(names), core_.world().clock(), deadline);
+  if (!locked) co_return locked.error();
+  prepared.names = std::move(*locked);
+  Result<void> found = co_await find_touched(request.session, request.op, touched, losing);
+  if (!found) co_return found;
+  if (touched.empty()) co_return Result<void>();
+  Result<void> objects = co_await lock_objects(request.session, touched, prepared, deadline);
+  if (!objects) co_return objects;
+  prepared.change = recalls_.begin(request.session, std::move(touched));
+  Result<void> asked = co_await recalls_.ask_all(prepared.change.id(), deadline);
+  if (!asked) co_return asked;
+  const auto* change = std::get_if<SetAttributesOp>(&request.op);
+  if (change && change->size) {
+    Result<void> recovered = co_await keeper_.wait_recovered(change->inode, deadline);
+    if (!recovered) co_return recovered;
+  }
+  co_return ready(request.session);
 }
 
 Task<Result<MutationReply>> MetaService::mutate(MutateRequest request, RpcRequest rpc) {
   Result<void> able = ready(request.session);
   if (!able) co_return able.error();
-  NameLocks locks;
-  InodeId removing;
-  Result<void> prepared = co_await prepare(request, locks, removing, rpc.deadline);
-  if (!prepared) {
-    if (removing) removal_over(removing);
-    co_return prepared.error();
-  }
-  // What frees space must work on a full disk too.
-  bool frees = std::holds_alternative<UnlinkOp>(request.op) || std::holds_alternative<RmdirOp>(request.op) ||
-               std::holds_alternative<CommitOp>(request.op) || std::holds_alternative<ReleaseOrphansOp>(request.op);
+  Prepared prepared;
+  InodeId losing;
+  Result<void> ready_now = co_await prepare(request, prepared, losing, rpc.deadline);
+  if (!ready_now) co_return ready_now.error();
+  if (losing) hold_for_removal(losing, request.op);
   MutateRequest kept;
   kept.session = request.session;
-  if (auto* create = std::get_if<CreateOp>(&request.op)) {
-    CreateOp summary;
-    summary.type = create->type;
-    summary.open = create->open;
-    kept.op = std::move(summary);
-  } else if (std::holds_alternative<GrantChunksOp>(request.op)) {
-    kept.op = GrantChunksOp{};
-  } else {
-    kept.op = CommitOp{};
-  }
+  kept.op = summary_of(request.op);
+  bool frees = frees_space(request.op);
   Result<MutationReply> reply = co_await core_.propose_for<MutationReply>(std::move(request), frees);
-  if (removing) removal_over(removing);
-  if (!reply) co_return reply;
-  finish(kept, *reply);
+  if (losing) removal_over(losing);
+  if (reply) finish(kept, prepared.change.id(), *reply);
   co_return reply;
 }
 
-void MetaService::finish(const MutateRequest& request, MutationReply& reply) {
-  if (reply.parent.inode) reply.parent_lease = share(request.session, reply.parent);
-  if (reply.new_parent.inode && reply.new_parent.inode != reply.parent.inode) {
-    Lease other = share(request.session, reply.new_parent);
-    reply.parent_lease.duration_ms = std::min(reply.parent_lease.duration_ms, other.duration_ms);
-  }
-  if (const auto* create = std::get_if<CreateOp>(&request.op); create && create->open) {
-    leases_.open(request.session, reply.attributes.inode);
-    if (create->type == FileType::kRegular) {
-      // Nobody else can know the file yet: its first writer needs no question.
-      SharedLeases::Acquired acquired = leases_.acquire(request.session, reply.attributes.inode, sessions_.now_ms());
-      if (acquired.lease) {
-        reply.lease = *acquired.lease;
-        return;
-      }
-    }
-  }
+void MetaService::finish(const MutateRequest& request, ChangeId change, MutationReply& reply) {
   for (ChunkGrant& grant : reply.grants)
     keeper_.complete(grant, request.session);
-  if (reply.attributes.inode) reply.lease = share(request.session, reply.attributes);
+  const auto* create = std::get_if<CreateOp>(&request.op);
+  if (create && create->open) open_files_.open(request.session, reply.attributes.inode);
+  bool may_hold = sessions_.may_hold(request.session);
+  if (reply.parent.inode) reply.parent_lease = leases_.share_changed(change, reply.parent.inode, may_hold);
+  if (reply.new_parent.inode && reply.new_parent.inode != reply.parent.inode) {
+    Lease other = leases_.share_changed(change, reply.new_parent.inode, may_hold);
+    if (other.duration_ms == 0 || !reply.parent.inode) reply.parent_lease = other;
+  }
+  if (!reply.attributes.inode) return;
+  if (create && create->open && create->type == FileType::kRegular) {
+    // Its first writer needs no question. None at all if somebody has seen it already: the caller takes what comes here
+    // for an exclusive one.
+    if (!sessions_.check(request.session)) return;
+    reply.lease = leases_.make_exclusive_new(request.session, reply.attributes.inode);
+    if (reply.lease.duration_ms != 0) unheld_.taken(reply.attributes.inode);
+    return;
+  }
+  reply.lease = leases_.share_changed(change, reply.attributes.inode, may_hold);
 }
 
 }  // namespace cairn

@@ -11,22 +11,22 @@
 namespace cairn {
 
 namespace {
-constexpr size_t kNameStripes = 1024;  // operations on different names share one rarely
 constexpr uint32_t kDirectoryEntriesMax = 2048;
 constexpr uint32_t kLayoutChunksMax = 1024;
 constexpr uint64_t kInodesFree = uint64_t{1} << 40;  // bounded by the disks of the masters only
 }  // namespace
 
-MetaService::MetaService(MasterCore& core, SharedLeases& leases, SessionDesk& sessions, ChunkKeeper& keeper)
+MetaService::MetaService(MasterCore& core, SessionDesk::Kept kept, SessionDesk& sessions, ChunkKeeper& keeper)
     : core_(core),
-      leases_(leases),
+      leases_(kept.leases),
+      open_files_(kept.open_files),
+      unheld_(kept.unheld),
+      recalls_(kept.recalls),
       sessions_(sessions),
       keeper_(keeper),
-      removed_(core.world().executor()),
-      lease_free_(core.world().executor()) {
-  for (size_t i = 0; i < kNameStripes; ++i)
-    name_stripes_.push_back(std::make_unique<Mutex>(core.world().executor()));
-  sessions_.on_ended([this](SessionId) { lease_free_.notify_all(); });
+      names_(core.world().executor()),
+      inodes_(core.world().executor()),
+      removed_(core.world().executor()) {
   sessions_.on_stalled([this] { keeper_.excuse_silence(); });
 }
 
@@ -34,6 +34,9 @@ void MetaService::add_handlers(RpcServer& server) {
   add_handler<OpenSessionRequest>(server, this, &MetaService::open_session);
   add_handler<RenewSessionRequest>(server, this, &MetaService::renew_session);
   add_handler<CloseSessionRequest>(server, this, &MetaService::close_session);
+  add_handler<TakeRecallsRequest>(server, this, &MetaService::take_recalls);
+  add_handler<AnswerRecallsRequest>(server, this, &MetaService::answer_recalls);
+  add_handler<ReturnLeasesRequest>(server, this, &MetaService::return_leases);
   add_handler<MutateRequest>(server, this, &MetaService::mutate);
   add_handler<LookupRequest>(server, this, &MetaService::lookup);
   add_handler<GetAttributesRequest>(server, this, &MetaService::get_attributes);
@@ -78,14 +81,50 @@ Result<void> MetaService::ready(SessionId session) const {
   return sessions_.check(session);
 }
 
-Lease MetaService::share(SessionId session, const Attributes& attributes) {
-  return leases_.share(session, attributes.inode, sessions_.now_ms());
+Task<Result<TakeRecallsReply>> MetaService::take_recalls(TakeRecallsRequest request, RpcRequest rpc) {
+  Result<void> able = ready(request.session);
+  if (!able) co_return able.error();
+  Result<TakeRecallsReply> reply = co_await recalls_.take(request, rpc.deadline);
+  co_return reply;
+}
+
+Task<Result<EmptyReply>> MetaService::answer_recalls(AnswerRecallsRequest request, RpcRequest) {
+  Result<void> able = ready(request.session);
+  if (!able) co_return able.error();
+  co_return recalls_.answer(request);
+}
+
+Task<Result<LeaseNumberReply>> MetaService::return_leases(ReturnLeasesRequest request, RpcRequest) {
+  Result<void> able = ready(request.session);
+  if (!able) co_return able.error();
+  co_return recalls_.give_back(request);
+}
+
+Lease MetaService::share(SessionId session, const Attributes& attributes, LeaseTable::Mark mark, bool may_hold) {
+  // Who has a file exclusively is known when all sessions have said so to this leader.
+  bool known = attributes.type == FileType::kDirectory || sessions_.all_reclaimed();
+  return leases_.share(session, attributes.inode, mark, may_hold && known);
 }
 
 Task<Result<Attributes>> MetaService::attributes_of(InodeId inode) {
   auto ask = [inode](Machine& machine, ReadMode mode) { return machine.get_attributes(inode, mode); };
   Result<Attributes> attributes = co_await core_.read(ask);
   co_return attributes;
+}
+
+Task<Result<MetaService::Seen>> MetaService::written_attributes(SessionId session, InodeId inode, TimePoint deadline) {
+  for (;;) {
+    Result<void> written = co_await recalls_.wait_written(inode, session, deadline);
+    if (!written) co_return written.error();
+    LeaseTable::Mark mark = leases_.mark();
+    Result<Attributes> attributes = co_await attributes_of(inode);
+    if (!attributes) co_return attributes.error();
+    if (attributes->type == FileType::kDirectory || sessions_.all_reclaimed())
+      co_return Seen{.attributes = *attributes, .mark = mark};
+    // Somebody may hold it exclusively who has not said so yet.
+    Result<void> reclaimed = co_await sessions_.wait_reclaimed(deadline);
+    if (!reclaimed) co_return reclaimed.error();
+  }
 }
 
 // ---------------------------------------------------------------- reads
@@ -97,34 +136,42 @@ Task<Result<EntryReply>> MetaService::lookup(LookupRequest request, RpcRequest) 
   auto ask = [parent = request.parent, name = request.name](Machine& machine, ReadMode mode) {
     return machine.lookup(parent, name, mode);
   };
+  LeaseTable::Mark mark = leases_.mark();
   Result<EntryReply> reply = co_await core_.read(std::move(ask));
   if (!reply) co_return reply;
+  bool may_hold = sessions_.may_hold(request.session);
   // The lease of a name that is not there is the directory's.
-  reply->parent_lease = share(request.session, reply->parent);
-  reply->lease = reply->attributes.inode ? share(request.session, reply->attributes) : reply->parent_lease;
+  reply->parent_lease = share(request.session, reply->parent, mark, may_hold);
+  reply->lease = reply->parent_lease;
+  if (reply->attributes.inode) reply->lease = share(request.session, reply->attributes, mark, may_hold);
   co_return reply;
 }
 
-Task<Result<AttributesReply>> MetaService::get_attributes(GetAttributesRequest request, RpcRequest) {
+Task<Result<AttributesReply>> MetaService::get_attributes(GetAttributesRequest request, RpcRequest rpc) {
   Result<void> able = ready(request.session);
   if (!able) co_return able.error();
-  Result<Attributes> attributes = co_await attributes_of(request.inode);
-  if (!attributes) co_return attributes.error();
+  Result<Seen> seen = co_await written_attributes(request.session, request.inode, rpc.deadline);
+  if (!seen) co_return seen.error();
   AttributesReply reply;
-  reply.attributes = *attributes;
-  reply.lease = share(request.session, *attributes);
+  reply.attributes = seen->attributes;
+  reply.lease = share(request.session, seen->attributes, seen->mark, sessions_.may_hold(request.session));
   co_return reply;
 }
 
-Task<Result<RefreshReply>> MetaService::refresh(RefreshRequest request, RpcRequest) {
+Task<Result<RefreshReply>> MetaService::refresh(RefreshRequest request, RpcRequest rpc) {
   Result<void> able = ready(request.session);
   if (!able) co_return able.error();
   RefreshReply reply;
+  std::optional<Lease> shortest;
   for (InodeId inode : request.inodes) {
-    Result<Attributes> attributes = co_await attributes_of(inode);
-    reply.attributes.push_back(attributes ? *attributes : Attributes{});
-    if (attributes) reply.lease = share(request.session, *attributes);
+    Result<Seen> seen = co_await written_attributes(request.session, inode, rpc.deadline);
+    if (!seen && seen.code() != ErrorCode::kNotFound && seen.code() != ErrorCode::kStale) co_return seen.error();
+    reply.attributes.push_back(seen ? seen->attributes : Attributes{});
+    if (!seen) continue;
+    Lease lease = share(request.session, seen->attributes, seen->mark, sessions_.may_hold(request.session));
+    if (!shortest || lease.duration_ms <= shortest->duration_ms) shortest = lease;
   }
+  if (shortest) reply.lease = *shortest;
   co_return reply;
 }
 
@@ -135,15 +182,15 @@ Task<Result<ReadDirectoryReply>> MetaService::read_directory(ReadDirectoryReques
   auto ask = [request, count](Machine& machine, ReadMode mode) {
     return machine.read_directory(request.directory, request.cookie, count, request.plus, mode);
   };
+  LeaseTable::Mark mark = leases_.mark();
   Result<ReadDirectoryReply> reply = co_await core_.read(std::move(ask));
   if (!reply) co_return reply;
-  reply->lease = share(request.session, reply->directory);
-  for (const DirectoryEntry& entry : reply->entries) {
-    if (!entry.attributes) continue;
-    Lease lease = share(request.session, *entry.attributes);
-    // One lease for the whole page: the shortest.
-    reply->lease.duration_ms = std::min(reply->lease.duration_ms, lease.duration_ms);
+  bool may_hold = sessions_.may_hold(request.session);
+  for (DirectoryEntry& entry : reply->entries) {
+    if (entry.attributes) entry.leased = share(request.session, *entry.attributes, mark, may_hold).duration_ms != 0;
   }
+  // Last: its number is not lower than any of theirs.
+  reply->lease = share(request.session, reply->directory, mark, may_hold);
   co_return reply;
 }
 
@@ -199,15 +246,15 @@ Task<Result<AttributesReply>> MetaService::open(OpenRequest request, RpcRequest 
     Result<void> waited = co_await removed_.wait_until(core_.world().clock(), rpc.deadline);
     if (!waited) co_return Error(ErrorCode::kTimeout, "inode " + to_string(request.inode) + " is being removed");
   }
-  leases_.open(request.session, request.inode);
-  Result<Attributes> attributes = co_await attributes_of(request.inode);
-  if (!attributes) {
-    leases_.close(request.session, request.inode);
-    co_return attributes.error();
+  open_files_.open(request.session, request.inode);
+  Result<Seen> seen = co_await written_attributes(request.session, request.inode, rpc.deadline);
+  if (!seen) {
+    open_files_.close(request.session, request.inode);
+    co_return seen.error();
   }
   AttributesReply reply;
-  reply.attributes = *attributes;
-  reply.lease = share(request.session, *attributes);
+  reply.attributes = seen->attributes;
+  reply.lease = share(request.session, seen->attributes, seen->mark, sessions_.may_hold(request.session));
   co_return reply;
 }
 
@@ -216,7 +263,7 @@ Task<Result<EmptyReply>> MetaService::close(CloseRequest request, RpcRequest) {
   if (!able) co_return able.error();
   CloseInodes command{.session = request.session, .inodes = {}};
   for (InodeId inode : request.inodes) {
-    leases_.close(request.session, inode);
+    open_files_.close(request.session, inode);
     auto ask = [inode](Machine& machine, ReadMode mode) { return machine.orphan_holders(inode, mode); };
     Result<std::vector<SessionId>> holders = co_await core_.read(ask);
     // The master that leads by now has to hear it.
@@ -233,72 +280,81 @@ Task<Result<EmptyReply>> MetaService::close(CloseRequest request, RpcRequest) {
 
 // ---------------------------------------------------------------- writing
 
-Task<Result<GetLayoutReply>> MetaService::get_layout(GetLayoutRequest request, RpcRequest) {
+Task<Result<GetLayoutReply>> MetaService::get_layout(GetLayoutRequest request, RpcRequest rpc) {
   Result<void> able = ready(request.session);
   if (!able) co_return able.error();
   uint32_t count = std::clamp<uint32_t>(request.count, 1, kLayoutChunksMax);
   auto ask = [inode = request.inode, first = request.first_index, count](Machine& machine, ReadMode mode) {
     return machine.layout(inode, first, count, mode);
   };
-  Result<Attributes> attributes = co_await attributes_of(request.inode);
-  if (!attributes) co_return attributes.error();
+  Result<Seen> seen = co_await written_attributes(request.session, request.inode, rpc.deadline);
+  if (!seen) co_return seen.error();
   Result<std::vector<FileChunk>> chunks = co_await core_.read(ask);
   if (!chunks) co_return chunks.error();
   GetLayoutReply reply;
-  reply.attributes = *attributes;
-  reply.lease = share(request.session, *attributes);
+  reply.attributes = seen->attributes;
   for (FileChunk& chunk : *chunks) {
     Result<ChunkLocation> location = co_await keeper_.location(std::move(chunk), request.session);
     if (!location) co_return location.error();
     reply.chunks.push_back(std::move(*location));
   }
+  reply.lease = share(request.session, seen->attributes, seen->mark, sessions_.may_hold(request.session));
   co_return reply;
 }
 
 Task<Result<Lease>> MetaService::acquire_write_lease(SessionId session, InodeId inode, TimePoint deadline) {
-  for (;;) {
-    SharedLeases::Acquired acquired = leases_.acquire(session, inode, sessions_.now_ms());
-    if (acquired.lease) co_return *acquired.lease;
-    TimePoint again{std::chrono::milliseconds(acquired.try_again_ms)};
-    Result<void> freed = co_await lease_free_.wait_until(core_.world().clock(), std::min(again, deadline));
-    if (core_.world().clock().now() >= deadline) {
-      leases_.forget_waiter(session, inode);
-      co_return Error(ErrorCode::kTimeout,
-                      "the write lease of inode " + to_string(inode) + " is held by another session");
-    }
-    Result<void> able = ready(session);
-    if (!able) co_return able.error();
-    if (!freed) continue;
-  }
+  if (Lease held = leases_.exclusive_of(session, inode); held.duration_ms != 0) co_return held;
+  // It has been asked to give it back: then it is asking for the one after that.
+  Result<void> answered = co_await recalls_.wait_own(session, inode, deadline);
+  if (!answered) co_return answered.error();
+  Prepared prepared;
+  std::vector<Touched> touched{{.inode = inode, .kind = RecallKind::kWriter, .name = {}}};
+  Result<void> locked = co_await lock_objects(session, touched, prepared, deadline);
+  if (!locked) co_return locked.error();
+  // Another request of this session may have come first.
+  if (Lease held = leases_.exclusive_of(session, inode); held.duration_ms != 0) co_return held;
+  prepared.change = recalls_.begin(session, std::move(touched));
+  Result<void> asked = co_await recalls_.ask_all(prepared.change.id(), deadline);
+  if (!asked) co_return asked.error();
+  // What the holder before has changed as such is applied, too.
+  Result<void> alone = co_await recalls_.wait_alone(prepared.change.id(), inode, deadline);
+  if (!alone) co_return alone.error();
+  answered = co_await recalls_.wait_own(session, inode, deadline);
+  if (!answered) co_return answered.error();
+  Result<void> able = ready(session);
+  if (!able) co_return able.error();
+  Lease lease = leases_.make_exclusive(prepared.change.id(), session, inode);
+  if (lease.duration_ms == 0) co_return Error(ErrorCode::kOverload, "this session holds too many files for writing");
+  unheld_.taken(inode);
+  co_return lease;
 }
 
 Task<Result<WriteLeaseReply>> MetaService::write_lease(WriteLeaseRequest request, RpcRequest rpc) {
   Result<void> able = ready(request.session);
   if (!able) co_return able.error();
+  if (request.renew && leases_.writer(request.inode) != request.session)
+    co_return Error(ErrorCode::kWait, "inode " + to_string(request.inode) + " is not held by this session");
+  Result<Lease> lease = co_await acquire_write_lease(request.session, request.inode, rpc.deadline);
+  if (!lease) co_return lease.error();
   WriteLeaseReply reply;
-  if (request.renew) {
-    std::optional<Lease> lease = leases_.renew(request.session, request.inode, sessions_.now_ms());
-    if (!lease) co_return Error(ErrorCode::kWait, "another session waits for inode " + to_string(request.inode));
-    reply.lease = *lease;
-  } else {
-    Result<Lease> lease = co_await acquire_write_lease(request.session, request.inode, rpc.deadline);
-    if (!lease) co_return lease.error();
-    reply.lease = *lease;
-    // Nobody writes before what a dead writer left behind is the same on all replicas.
-    Result<void> recovered = co_await keeper_.wait_recovered(request.inode, rpc.deadline);
-    if (!recovered) co_return recovered.error();
-  }
+  reply.lease = *lease;
+  // Nobody writes before what a dead writer left behind is the same on all replicas.
+  Result<void> recovered = co_await keeper_.wait_recovered(request.inode, rpc.deadline);
+  if (!recovered) co_return recovered.error();
   Result<Attributes> attributes = co_await attributes_of(request.inode);
-  if (!attributes) co_return attributes.error();
+  if (!attributes) {
+    if (leases_.lower(request.session, request.inode, false)) recalls_.lowered();
+    co_return attributes.error();
+  }
   reply.attributes = *attributes;
   co_return reply;
 }
 
-Task<Result<EmptyReply>> MetaService::release_write_lease(ReleaseWriteLeaseRequest request, RpcRequest) {
+Task<Result<LeaseNumberReply>> MetaService::release_write_lease(ReleaseWriteLeaseRequest request, RpcRequest) {
   Result<void> able = ready(request.session);
   if (!able) co_return able.error();
-  if (leases_.release(request.session, request.inode, sessions_.now_ms())) lease_free_.notify_all();
-  co_return EmptyReply{};
+  if (leases_.lower(request.session, request.inode, request.keep_shared)) recalls_.lowered();
+  co_return recalls_.number();
 }
 
 Task<Result<OpenChunkReply>> MetaService::open_chunk(OpenChunkRequest request, RpcRequest) {

@@ -1,4 +1,4 @@
-// MetaService: what clients ask of the master (methods 1 to 21): checks the session, decides what a leader decides
+// MetaService: what clients ask of the master (methods 1 to 24): checks the session, decides what a leader decides
 // (holders of open files, servers for new chunks), proposes or reads, and adds leases to the answers.
 //
 // Loop thread only. The RpcServer is stopped before it goes.
@@ -11,22 +11,27 @@
 
 #include "common/rpc/rpc_typed.h"
 #include "common/runtime/sync.h"
-#include "master/leases/shared_leases.h"
 #include "master/service/chunk_keeper.h"
 #include "master/service/core.h"
+#include "master/service/keyed_locks.h"
+#include "master/service/recall_desk.h"
 #include "master/service/session_desk.h"
 
 namespace cairn {
 
 class MetaService {
  public:
-  MetaService(MasterCore& core, SharedLeases& leases, SessionDesk& sessions, ChunkKeeper& keeper);
+  MetaService(MasterCore& core, SessionDesk::Kept kept, SessionDesk& sessions, ChunkKeeper& keeper);
   void add_handlers(RpcServer& server);
 
  private:
   Task<Result<OpenSessionReply>> open_session(OpenSessionRequest request, RpcRequest rpc);
   Task<Result<RenewSessionReply>> renew_session(RenewSessionRequest request, RpcRequest rpc);
   Task<Result<EmptyReply>> close_session(CloseSessionRequest request, RpcRequest rpc);
+
+  Task<Result<TakeRecallsReply>> take_recalls(TakeRecallsRequest request, RpcRequest rpc);
+  Task<Result<EmptyReply>> answer_recalls(AnswerRecallsRequest request, RpcRequest rpc);
+  Task<Result<LeaseNumberReply>> return_leases(ReturnLeasesRequest request, RpcRequest rpc);
 
   Task<Result<MutationReply>> mutate(MutateRequest request, RpcRequest rpc);
 
@@ -43,7 +48,7 @@ class MetaService {
 
   Task<Result<GetLayoutReply>> get_layout(GetLayoutRequest request, RpcRequest rpc);
   Task<Result<WriteLeaseReply>> write_lease(WriteLeaseRequest request, RpcRequest rpc);
-  Task<Result<EmptyReply>> release_write_lease(ReleaseWriteLeaseRequest request, RpcRequest rpc);
+  Task<Result<LeaseNumberReply>> release_write_lease(ReleaseWriteLeaseRequest request, RpcRequest rpc);
   Task<Result<OpenChunkReply>> open_chunk(OpenChunkRequest request, RpcRequest rpc);
   Task<Result<OpenChunkReply>> replica_failed(ReplicaFailedRequest request, RpcRequest rpc);
   Task<Result<ChunkGrant>> renew_grant(RenewGrantRequest request, RpcRequest rpc);
@@ -52,27 +57,49 @@ class MetaService {
   // Leading, and the session is there.
   Result<void> ready(SessionId session) const;
   Task<Result<Attributes>> attributes_of(InodeId inode);
-  Lease share(SessionId session, const Attributes& attributes);
+  // As somebody sees them who asks for this inode itself: with what another session has written under its exclusive
+  // lease. `mark` is from before the look.
+  struct Seen {
+    Attributes attributes;
+    LeaseTable::Mark mark;
+  };
+  Task<Result<Seen>> written_attributes(SessionId session, InodeId inode, TimePoint deadline);
+  Lease share(SessionId session, const Attributes& attributes, LeaseTable::Mark mark, bool may_hold);
   Task<Result<Lease>> acquire_write_lease(SessionId session, InodeId inode, TimePoint deadline);
 
-  // A name that is being created, removed or renamed: one operation at a time, so that what the leader finds out about
-  // it (who has the file open) still holds when the command is applied.
-  using NameLocks = std::vector<Semaphore::Permit>;
-  Task<NameLocks> lock_names(std::vector<std::pair<InodeId, std::string>> names);
-  // The inode that is about to lose a name: its holders go into the command, and opens wait for the outcome.
-  Task<Result<InodeId>> hold_for_removal(InodeId parent, std::string name, std::vector<SessionId>& holders);
+  // ---- meta_mutations.cc
+  using Name = std::pair<InodeId, std::string>;
+  // What an operation needs before it is proposed. It is let go in the opposite order.
+  struct Prepared {
+    KeyedLocks<Name>::Holds names;
+    KeyedLocks<InodeId>::Holds inodes;
+    RecallDesk::Change change;
+  };
+  // A name that is being created, removed or renamed, and an inode that is being changed, have one operation at a time,
+  // so that what the leader finds out about them still holds when the command is applied.
+  Task<Result<void>> prepare(MutateRequest& request, Prepared& prepared, InodeId& losing, TimePoint deadline);
+  Task<Result<void>> lock_objects(SessionId session, std::vector<Touched> touched, Prepared& prepared,
+                                  TimePoint deadline);
+  // Adds the inodes that the operation touches to the names; `losing`: one that may be about to lose its last name.
+  Task<Result<void>> find_touched(SessionId session, const MetaOp& op, std::vector<Touched>& touched, InodeId& losing);
+  Task<Result<void>> find_moved(const RenameOp& op, std::vector<Touched>& touched, InodeId& losing);
+  Task<Result<Attributes>> entry_of(InodeId parent, std::string name);
+  // Its holders go into the command, and opens wait for the outcome.
+  void hold_for_removal(InodeId inode, MetaOp& op);
   void removal_over(InodeId inode);
-  Task<Result<void>> prepare(MutateRequest& request, NameLocks& locks, InodeId& removing, TimePoint deadline);
-  void finish(const MutateRequest& request, MutationReply& reply);
+  void finish(const MutateRequest& request, ChangeId change, MutationReply& reply);
 
   MasterCore& core_;
-  SharedLeases& leases_;
+  LeaseTable& leases_;
+  OpenFiles& open_files_;
+  UnheldFiles& unheld_;
+  RecallDesk& recalls_;
   SessionDesk& sessions_;
   ChunkKeeper& keeper_;
-  std::vector<std::unique_ptr<Mutex>> name_stripes_;
+  KeyedLocks<Name> names_;
+  KeyedLocks<InodeId> inodes_;
   std::map<InodeId, uint32_t> removing_;  // inode, and how many operations are about to take a name from it
   Condition removed_;
-  Condition lease_free_;
 };
 
 }  // namespace cairn

@@ -16,11 +16,13 @@ constexpr size_t kConfirmedMax = 10'000;
 constexpr Duration kBusyTickPeriod = std::chrono::milliseconds(20);  // while removals left work behind
 }  // namespace
 
-SessionDesk::SessionDesk(MasterCore& core, SharedLeases& leases)
+SessionDesk::SessionDesk(MasterCore& core, Kept kept)
     : core_(core),
-      leases_(leases),
+      kept_(kept),
       reclaimed_(core.world().executor()),
-      tasks_(core.world().executor(), core.world().clock()) {}
+      tasks_(core.world().executor(), core.world().clock()) {
+  kept_.recalls.on_fence([this](SessionId session) { return fence(session); });
+}
 
 uint64_t SessionDesk::now_ms() const {
   return static_cast<uint64_t>(
@@ -33,16 +35,22 @@ void SessionDesk::start_leading() {
   for (const SessionEntry& entry : core_.machine().sessions()) {
     if (!entry.session.ended) unclaimed_.insert(entry.id);
   }
-  leases_.begin_term(core_.term(), now_ms());
+  kept_.leases.begin_term(core_.term());
+  kept_.open_files.clear();
+  kept_.unheld.clear();
+  kept_.recalls.start_leading({unclaimed_.begin(), unclaimed_.end()});
   tasks_.spawn(run(leadership_));
 }
 
 void SessionDesk::stop_leading() {
   ++leadership_;
+  kept_.recalls.stop_leading();
+  reclaimed_.notify_all();
 }
 
 Task<void> SessionDesk::stop() {
   ++leadership_;
+  co_await kept_.recalls.stop();
   co_await tasks_.stop();
 }
 
@@ -53,7 +61,7 @@ Task<void> SessionDesk::run(uint64_t leadership) {
     TimePoint planned = core_.world().clock().now() + (busy ? kBusyTickPeriod : kTickPeriod);
     Result<void> slept = co_await tasks_.sleep_until(planned);
     if (!slept || leadership != leadership_) co_return;
-    leases_.expire(now_ms());
+    kept_.unheld.expire(now_ms());
     TimePoint now = core_.world().clock().now();
     if (now - planned > kStall) {
       log_warning("master.stalled", "ms={}", (now - planned) / std::chrono::milliseconds(1));
@@ -69,16 +77,35 @@ Task<void> SessionDesk::run(uint64_t leadership) {
     }
     for (SessionId session : ticked->ended) {
       log_warning("master.session_expired", "session={}", session);
-      forget(session);
+      forget(session, false);
     }
   }
 }
 
-void SessionDesk::forget(SessionId session) {
-  leases_.end_session(session);
+void SessionDesk::forget(SessionId session, bool by_itself) {
+  kept_.open_files.end_session(session);
+  kept_.recalls.session_ended(session, by_itself);
   unclaimed_.erase(session);
   if (unclaimed_.empty()) reclaimed_.notify_all();
-  if (ended_) ended_(session);
+}
+
+Task<Result<void>> SessionDesk::end(SessionId session) {
+  Result<ReplyBody> reply = co_await core_.propose(EndSession{session}, true);
+  if (!reply) co_return reply.error();
+  forget(session, false);
+  co_return Result<void>();
+}
+
+Task<void> SessionDesk::fence(SessionId session) {
+  Result<void> ended = co_await end(session);
+  if (!ended) {
+    log_warning("master.fencing_failed", "session={} error={}", session, quoted(ended.error().message()));
+  }
+}
+
+bool SessionDesk::may_hold(SessionId session) const {
+  Result<SessionRecord> record = core_.machine().session(session);
+  return record && !record->mountpoint.empty();
 }
 
 Result<void> SessionDesk::check(SessionId session) const {
@@ -99,8 +126,10 @@ Task<void> SessionDesk::confirm_ended(SessionId session) const {
 }
 
 Task<Result<void>> SessionDesk::wait_reclaimed(TimePoint deadline) {
+  uint64_t leadership = leadership_;
   while (!unclaimed_.empty()) {
     Result<void> waited = co_await reclaimed_.wait_until(core_.world().clock(), deadline);
+    if (leadership != leadership_) co_return core_.not_leader();
     if (!waited) co_return Error(ErrorCode::kOverload, "waiting for the sessions to say what they hold open");
   }
   co_return Result<void>();
@@ -113,7 +142,7 @@ Task<Result<OpenSessionReply>> SessionDesk::open(OpenSessionRequest request) {
   Result<OpenSessionReply> reply = co_await core_.propose_for<OpenSessionReply>(std::move(command));
   if (!reply) co_return reply;
   reply->term = core_.term();
-  reply->duration_ms = core_.machine().cluster().session_ms;
+  reply->duration_ms = kept_.recalls.grant_time(reply->session);
   reply->now = core_.world().clock().wall().ns;
   reply->cluster = core_.cluster();
   log_info("master.session_opened", "session={}", reply->session);
@@ -132,18 +161,28 @@ Task<Result<RenewSessionReply>> SessionDesk::renew(RenewSessionRequest request) 
   }
   Result<void> renewed = co_await std::move(future);
   if (!renewed) co_return renewed.error();
-  RenewSessionReply reply;
-  reply.term = core_.term();
-  reply.duration_ms = core_.machine().cluster().session_ms;
-  reply.now = core_.world().clock().wall().ns;
+  known = check(request.session);  // it may have been ended meanwhile: nothing is remembered of it then
+  if (!known) co_return known.error();
   bool unclaimed = unclaimed_.contains(request.session);
-  // The client that already says what it holds open (or that holds nothing, and knows the term) has reclaimed.
+  // The client that already says what it holds (or that holds nothing, and knows the term) has reclaimed.
   if (unclaimed && request.known_term == core_.term()) {
-    leases_.reclaim(request.session, request.open_inodes);
+    kept_.open_files.reclaim(request.session, request.open_inodes);
+    Result<void> reclaimed = kept_.leases.reclaim(request.session, request.leases);
+    if (!reclaimed) {
+      // One of the two is wrong about what it may believe. This one is told so, and forgets everything.
+      log_warning("master.wrong_claim", "session={} error={}", request.session, quoted(reclaimed.error().message()));
+      Result<void> ended = co_await end(request.session);
+      if (!ended) co_return ended.error();
+      co_return Error(ErrorCode::kSessionEnded, "session " + to_string(request.session));
+    }
     unclaimed = request.more;
     if (!unclaimed) unclaimed_.erase(request.session);
     if (unclaimed_.empty()) reclaimed_.notify_all();
   }
+  RenewSessionReply reply;
+  reply.term = core_.term();
+  reply.duration_ms = kept_.recalls.grant_time(request.session);
+  reply.now = core_.world().clock().wall().ns;
   reply.reclaim = unclaimed;
   co_return reply;
 }
@@ -173,7 +212,7 @@ Task<Result<EmptyReply>> SessionDesk::close(CloseSessionRequest request) {
   Result<ReplyBody> reply = co_await core_.propose(EndSession{request.session}, true);
   if (!reply) co_return reply.error();
   log_info("master.session_closed", "session={}", request.session);
-  forget(request.session);
+  forget(request.session, true);
   co_return EmptyReply{};
 }
 

@@ -12,14 +12,24 @@
 #include "common/runtime/future.h"
 #include "common/runtime/sync.h"
 #include "common/runtime/task_group.h"
-#include "master/leases/shared_leases.h"
+#include "master/leases/lease_table.h"
+#include "master/leases/open_files.h"
+#include "master/leases/unheld_files.h"
 #include "master/service/core.h"
+#include "master/service/recall_desk.h"
 
 namespace cairn {
 
 class SessionDesk {
  public:
-  SessionDesk(MasterCore& core, SharedLeases& leases);
+  // What is kept of sessions, beside the log. All of it begins anew with each leadership.
+  struct Kept {
+    LeaseTable& leases;
+    OpenFiles& open_files;
+    UnheldFiles& unheld;
+    RecallDesk& recalls;
+  };
+  SessionDesk(MasterCore& core, Kept kept);
 
   void start_leading();
   void stop_leading();
@@ -30,11 +40,11 @@ class SessionDesk {
   Task<Result<EmptyReply>> close(CloseSessionRequest request);
   // kSessionEnded if there is no such session; kUnavailable (ask again) until that is confirmed.
   Result<void> check(SessionId session) const;
-  // True once every session that was there when this master began to lead has said what it holds open, or has ended.
+  // A session with a mountpoint: it can be asked to give a lease back.
+  bool may_hold(SessionId session) const;
+  // True once every session that was there when this master began to lead has said what it holds, or has ended.
   bool all_reclaimed() const { return unclaimed_.empty(); }
   Task<Result<void>> wait_reclaimed(TimePoint deadline);
-  // Somebody who waits for a lease should look again.
-  void on_ended(std::function<void(SessionId)> callback) { ended_ = std::move(callback); }
 
   // This process did not run for a while; what counted the silence of others begins anew.
   void on_stalled(std::function<void()> callback) { stalled_ = std::move(callback); }
@@ -45,10 +55,12 @@ class SessionDesk {
   Task<void> confirm_ended(SessionId session) const;
   Task<void> run(uint64_t leadership);
   Task<void> renew_batches();
-  void forget(SessionId session);
+  Task<Result<void>> end(SessionId session);
+  Task<void> fence(SessionId session);
+  void forget(SessionId session, bool by_itself);
 
   MasterCore& core_;
-  SharedLeases& leases_;
+  Kept kept_;
   uint64_t leadership_ = 0;  // moves with each change: loops of an earlier one end
   std::set<SessionId> unclaimed_;
   Condition reclaimed_;
@@ -58,7 +70,6 @@ class SessionDesk {
   };
   std::vector<Renewal> renewals_;
   bool renewing_ = false;
-  std::function<void(SessionId)> ended_;
   std::function<void()> stalled_;
   mutable std::set<SessionId> confirming_;
   mutable std::set<SessionId> confirmed_ended_;  // ids are never used again, so it stays so
