@@ -44,7 +44,10 @@ boost::json::object json_of(const StatusReply& status, const SeenGroup& group) {
                         {"mountpoint", session.mountpoint},
                         {"program", session.program},
                         {"idle_ms", session.idle_ms},
-                        {"open_files", session.open_files}});
+                        {"open_files", session.open_files},
+                        {"shared_leases", session.shared_leases},
+                        {"exclusive_leases", session.exclusive_leases},
+                        {"unanswered_recalls", session.unanswered_recalls}});
   }
   for (const std::string& warning : status.warnings)
     warnings.push_back(boost::json::string(warning));

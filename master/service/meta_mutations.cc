@@ -125,20 +125,21 @@ Task<Result<void>> MetaService::find_touched(SessionId session, const MetaOp& op
 }
 
 // A session that holds an inode exclusively decides about it alone: whoever waits for that lease waits for such a
-// change, too (RecallDesk::wait_alone()), and has the lock meanwhile.
-Task<Result<void>> MetaService::lock_objects(SessionId session, std::vector<Touched> touched, Prepared& prepared,
-                                             TimePoint deadline) {
+// change, too (RecallDesk::wait_alone()), and has the lock meanwhile. So does whoever waits for the answer of a session
+// that commits first what it still has (pages that a process has written through a mapping).
+bool MetaService::goes_first(SessionId session, const MetaOp& op, InodeId inode) const {
+  if (leases_.writer(inode) == session) return true;
+  return std::holds_alternative<CommitOp>(op) && leases_.recalled(session, inode);
+}
+
+Task<Result<void>> MetaService::lock_inodes(std::vector<InodeId> inodes, Prepared& prepared, TimePoint deadline) {
   // Who holds what is known when all sessions have said it to this leader.
   Result<void> reclaimed = co_await sessions_.wait_reclaimed(deadline);
   if (!reclaimed) co_return reclaimed;
-  std::vector<InodeId> inodes;
-  for (const Touched& object : touched) {
-    if (object.kind != RecallKind::kName && leases_.writer(object.inode) != session) inodes.push_back(object.inode);
-  }
   auto locked = co_await inodes_.lock(std::move(inodes), core_.world().clock(), deadline);
   if (!locked) co_return locked.error();
   prepared.inodes = std::move(*locked);
-  co_return ready(session);
+  co_return Result<void>();
 }
 
 void MetaService::hold_for_removal(InodeId inode, MetaOp& op) {
@@ -172,8 +173,15 @@ Task<Result<void>> MetaService::prepare(MutateRequest& request, Prepared& prepar
   Result<void> found = co_await find_touched(request.session, request.op, touched, losing);
   if (!found) co_return found;
   if (touched.empty()) co_return Result<void>();
-  Result<void> objects = co_await lock_objects(request.session, touched, prepared, deadline);
+  std::vector<InodeId> inodes;
+  for (const Touched& object : touched) {
+    if (object.kind != RecallKind::kName && !goes_first(request.session, request.op, object.inode))
+      inodes.push_back(object.inode);
+  }
+  Result<void> objects = co_await lock_inodes(std::move(inodes), prepared, deadline);
   if (!objects) co_return objects;
+  Result<void> able = ready(request.session);
+  if (!able) co_return able;
   prepared.change = recalls_.begin(request.session, std::move(touched));
   Result<void> asked = co_await recalls_.ask_all(prepared.change.id(), deadline);
   if (!asked) co_return asked;

@@ -308,12 +308,13 @@ Task<Result<Lease>> MetaService::acquire_write_lease(SessionId session, InodeId 
   Result<void> answered = co_await recalls_.wait_own(session, inode, deadline);
   if (!answered) co_return answered.error();
   Prepared prepared;
-  std::vector<Touched> touched{{.inode = inode, .kind = RecallKind::kWriter, .name = {}}};
-  Result<void> locked = co_await lock_objects(session, touched, prepared, deadline);
+  Result<void> locked = co_await lock_inodes({inode}, prepared, deadline);
   if (!locked) co_return locked.error();
+  Result<void> able = ready(session);
+  if (!able) co_return able.error();
   // Another request of this session may have come first.
   if (Lease held = leases_.exclusive_of(session, inode); held.duration_ms != 0) co_return held;
-  prepared.change = recalls_.begin(session, std::move(touched));
+  prepared.change = recalls_.begin(session, {{.inode = inode, .kind = RecallKind::kWriter, .name = {}}});
   Result<void> asked = co_await recalls_.ask_all(prepared.change.id(), deadline);
   if (!asked) co_return asked.error();
   // What the holder before has changed as such is applied, too.
@@ -321,7 +322,7 @@ Task<Result<Lease>> MetaService::acquire_write_lease(SessionId session, InodeId 
   if (!alone) co_return alone.error();
   answered = co_await recalls_.wait_own(session, inode, deadline);
   if (!answered) co_return answered.error();
-  Result<void> able = ready(session);
+  able = ready(session);
   if (!able) co_return able.error();
   Lease lease = leases_.make_exclusive(prepared.change.id(), session, inode);
   if (lease.duration_ms == 0) co_return Error(ErrorCode::kOverload, "this session holds too many files for writing");

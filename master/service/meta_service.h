@@ -78,8 +78,8 @@ class MetaService {
   // A name that is being created, removed or renamed, and an inode that is being changed, have one operation at a time,
   // so that what the leader finds out about them still holds when the command is applied.
   Task<Result<void>> prepare(MutateRequest& request, Prepared& prepared, InodeId& losing, TimePoint deadline);
-  Task<Result<void>> lock_objects(SessionId session, std::vector<Touched> touched, Prepared& prepared,
-                                  TimePoint deadline);
+  bool goes_first(SessionId session, const MetaOp& op, InodeId inode) const;
+  Task<Result<void>> lock_inodes(std::vector<InodeId> inodes, Prepared& prepared, TimePoint deadline);
   // Adds the inodes that the operation touches to the names; `losing`: one that may be about to lose its last name.
   Task<Result<void>> find_touched(SessionId session, const MetaOp& op, std::vector<Touched>& touched, InodeId& losing);
   Task<Result<void>> find_moved(const RenameOp& op, std::vector<Touched>& touched, InodeId& losing);

@@ -127,6 +127,123 @@ TEST_F(Recalls, ASilentHolderIsFencedWhenItsTimeIsOver) {
   EXPECT_NE(master_.node().metrics().render().find("cairn_master_sessions_fenced_total 1"), std::string::npos);
 }
 
+// Attempts of clients are shorter than the time of a session.
+TEST_F(Recalls, AskingAgainDoesNotGiveTheSilentMoreTime) {
+  anna_.hold_root();
+  auto made = bert_.begin(MutateRequest{.op = create("x")}, milliseconds(700));
+  TimePoint asked = now();
+  while (now() < asked + seconds(20)) {
+    ASSERT_TRUE(master_.done(made, seconds(1)));
+    if (**made) break;
+    made = bert_.begin_again(create("x"), milliseconds(700));
+    ASSERT_TRUE(bert_.ask(RenewSessionRequest{.known_term = bert_.term()}));
+    // Anna lives on, and is told all of them, but answers none.
+    if (now() < asked + seconds(2)) ASSERT_TRUE(anna_.ask(RenewSessionRequest{.known_term = anna_.term()}));
+  }
+  ASSERT_TRUE(**made);
+  EXPECT_GE(now() - asked, seconds(3));
+  EXPECT_LE(now() - asked, seconds(5));
+}
+
+TEST_F(Recalls, WhileTheMasterIsStoppedNobodysSilenceCounts) {
+  anna_.hold_root();
+  auto made = bert_.begin_mutation(create("x"));
+  master_.simulator().run_for(milliseconds(500));
+  master_.node().pause();
+  master_.simulator().run_for(seconds(8));
+  master_.node().resume();
+  ASSERT_TRUE(master_.done(made, seconds(1)));
+  EXPECT_TRUE((**made).failed_with(ErrorCode::kUnavailable));  // the connection has been given up
+  made = bert_.begin_again(create("x"), seconds(60));
+  EXPECT_FALSE(master_.done(made, milliseconds(500)));
+  EXPECT_FALSE(anna_.recalls().empty());  // it has not been ended
+  // The first attempt goes on at the master, and the second after it.
+  for (int i = 0; i < 2; ++i) {
+    for (const Recall& recall : anna_.recalls())
+      anna_.answer(recall.sequence);
+    master_.simulator().run_for(milliseconds(100));
+  }
+  ASSERT_TRUE(master_.done(made, milliseconds(500)));
+  EXPECT_TRUE(**made);
+  EXPECT_NE(master_.node().metrics().render().find("cairn_master_sessions_fenced_total 0"), std::string::npos);
+}
+
+// Pages that were written through a mapping, after the writer has lowered its lease.
+TEST_F(Recalls, WhoIsAskedCommitsFirstWhatItStillHas) {
+  InodeId file = anna_.make("f");
+  ASSERT_TRUE(anna_.ask(ReleaseWriteLeaseRequest{.inode = file, .keep_shared = true}));
+  auto bert = bert_.begin(WriteLeaseRequest{.inode = file});
+  EXPECT_FALSE(master_.done(bert, milliseconds(200)));
+  std::vector<Recall> recalls = anna_.recalls();
+  ASSERT_EQ(recalls.size(), 1u);
+  EXPECT_EQ(recalls[0].kind, RecallKind::kContent);
+  ASSERT_TRUE(anna_.mutate(CommitOp{.inode = file, .size_at_least = 77}));
+  EXPECT_FALSE(bert->has_value());
+  anna_.answer(recalls[0].sequence);
+  ASSERT_TRUE(master_.done(bert, milliseconds(500)));
+  ASSERT_TRUE(**bert);
+  EXPECT_EQ((**bert)->attributes.size, 77u);
+}
+
+TEST_F(Recalls, ACommitWithoutTheLeaseIsSeenByOthersWhenItIsAnswered) {
+  InodeId file = anna_.make("f");
+  ASSERT_TRUE(anna_.ask(ReleaseWriteLeaseRequest{.inode = file}));
+  ASSERT_TRUE(given(bert_.ask(GetAttributesRequest{.inode = file})->lease));
+  auto commit = anna_.begin_mutation(CommitOp{.inode = file, .size_at_least = 5});
+  EXPECT_FALSE(master_.done(commit, milliseconds(200)));
+  std::vector<Recall> recalls = bert_.recalls();
+  ASSERT_EQ(recalls.size(), 1u);
+  EXPECT_EQ(recalls[0].kind, RecallKind::kContent);
+  bert_.answer(recalls[0].sequence);
+  EXPECT_TRUE(master_.done(commit, milliseconds(500)));
+}
+
+TEST_F(Recalls, EachOperationRecallsWhatItTouches) {
+  using Kind = RecallKind;
+  InodeId file = bert_.mutate(create("f"))->attributes.inode;
+  bert_.mutate(create("g")).value();
+  CreateOp directory = create("d");
+  directory.type = FileType::kDirectory;
+  InodeId d = bert_.mutate(directory)->attributes.inode;
+  directory.name = "e";
+  InodeId e = bert_.mutate(directory)->attributes.inode;
+  struct Case {
+    const char* what;
+    MetaOp op;
+    std::vector<std::pair<InodeId, Kind>> recalled;
+  };
+  const InodeId root = kRootInode;
+  const std::vector<Case> cases{
+      {"link", LinkOp{file, root, "f2"}, {{root, Kind::kName}, {file, Kind::kAttributes}}},
+      {"xattr", SetXattrOp{.inode = file, .name = "user.x", .value = "1"}, {{file, Kind::kAttributes}}},
+      {"chmod", SetAttributesOp{.inode = file, .mode = 0600}, {{file, Kind::kAttributes}}},
+      {"truncate", SetAttributesOp{.inode = file, .size = 9}, {{file, Kind::kContent}}},
+      {"rename",
+       RenameOp{root, "f2", root, "f3"},
+       {{root, Kind::kName}, {root, Kind::kName}, {file, Kind::kAttributes}}},
+      {"unlink", UnlinkOp{root, "f3", {}}, {{root, Kind::kName}, {file, Kind::kAttributes}}},
+      {"move", RenameOp{root, "d", e, "d"}, {{root, Kind::kName}, {e, Kind::kName}, {d, Kind::kContent}}},
+      {"rmdir of one that is not empty", RmdirOp{root, "e"}, {{root, Kind::kName}}},
+      {"rmdir", RmdirOp{e, "d"}, {{e, Kind::kName}, {d, Kind::kContent}}},
+  };
+  for (const Case& one : cases) {
+    SCOPED_TRACE(one.what);
+    for (InodeId inode : {root, file, d, e})
+      ASSERT_TRUE(given(anna_.ask(GetAttributesRequest{.inode = inode})->lease)) << inode.value;
+    auto done = bert_.begin_mutation(one.op);
+    master_.simulator().run_for(milliseconds(50));
+    std::vector<std::pair<InodeId, Kind>> recalled;
+    for (const Recall& recall : anna_.recalls()) {
+      recalled.emplace_back(recall.inode, recall.kind);
+      anna_.answer(recall.sequence);
+    }
+    EXPECT_EQ(recalled, one.recalled);
+    EXPECT_TRUE(master_.done(done, milliseconds(500)));
+    ASSERT_TRUE(bert_.ask(RenewSessionRequest{.known_term = bert_.term()}));
+    ASSERT_TRUE(anna_.ask(RenewSessionRequest{.known_term = anna_.term()}));
+  }
+}
+
 TEST_F(Recalls, AReaderWaitsForTheWriterAndALookupDoesNot) {
   InodeId file = anna_.make("f");
   Result<EntryReply> entry = bert_.lookup("f");

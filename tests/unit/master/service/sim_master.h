@@ -126,6 +126,11 @@ class SimClient {
   }
 
   Waiting<MutateRequest> begin_mutation(MetaOp op) { return begin(MutateRequest{.op = std::move(op)}); }
+  // The last one once more, as a client does that got no answer.
+  Waiting<MutateRequest> begin_again(MetaOp op, Duration deadline) {
+    --sequence_;
+    return begin(MutateRequest{.op = std::move(op)}, deadline);
+  }
   Reply<MutateRequest> mutate(MetaOp op) { return ask(MutateRequest{.op = std::move(op)}); }
   // A file that it holds exclusively from its beginning.
   InodeId make(const std::string& name) {
