@@ -42,6 +42,28 @@ class DirectoryHandles {
   const DirectoryPage* page(uint64_t handle, uint64_t cookie, bool plus) const;
   // For a handle that has been released meanwhile: forgotten.
   void store(uint64_t handle, DirectoryPage page);
+  // A page is asked of the file system. What is recalled before fetched() is not in it: attributes are taken out, and
+  // with a name of the directory all its names are marked as removed.
+  uint64_t fetching(InodeId directory);
+  void fetched(uint64_t fetch, DirectoryPage& page);
+
+  // Others change a name of the directory: nothing that is kept of it is given any more.
+  void names_recalled(InodeId directory);
+  // Others change the inode: its attributes are not given any more.
+  void attributes_recalled(InodeId inode);
+  void everything_recalled();
+
+  // An answer to READDIRPLUS brought names with timeouts: the kernel takes them in some time later, for as true as they
+  // are then. Proof that it has is the handle's next request.
+  void plus_given(uint64_t handle, TimePoint now);
+  // A request of the handle has come. True if a recall waits for that proof (`wait_for_proof`).
+  bool plus_taken(uint64_t handle);
+  // When the last one was given of those of the directory that are under way.
+  std::optional<TimePoint> plus_under_way(InodeId directory) const;
+  bool any_plus_under_way() const;
+  // plus_taken() is to tell of those handles of the directory (an inode of 0: of all) that are under way.
+  void wait_for_proof(InodeId directory);
+
   // A name of the directory was removed or renamed. (Not while a page of it is fetched: the kernel's lock of the
   // directory is held.)
   void names_removed(InodeId directory);
@@ -52,8 +74,18 @@ class DirectoryHandles {
     InodeId directory;
     DirectoryPage page;
     bool has_page = false;
+    std::optional<TimePoint> plus_given;  // and not yet taken
+    bool proof_wanted = false;
   };
+  struct Fetch {
+    InodeId directory;
+    bool names_recalled = false;
+    bool all_recalled = false;
+    std::vector<InodeId> recalled;
+  };
+  static constexpr size_t kRecalledMax = 256;  // of one fetch; more count as all
   std::unordered_map<uint64_t, Handle> handles_;
+  std::unordered_map<uint64_t, Fetch> fetches_;
   uint64_t next_ = 1;
 };
 

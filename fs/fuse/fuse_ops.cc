@@ -84,13 +84,15 @@ const char* operation_name(uint32_t opcode) {
 
 }  // namespace
 
-FuseOps::FuseOps(World& world, FileSystem& file_system, KernelChannel& channel, Notifier& notifier, InodeTable& inodes,
+FuseOps::FuseOps(World& world, FileSystem& file_system, KernelChannel& channel, Notifier& notifier, KernelState& state,
                  uint32_t max_background)
     : world_(world),
       file_system_(file_system),
       channel_(channel),
       notifier_(notifier),
-      inodes_(inodes),
+      state_(state),
+      inodes_(state.inodes),
+      directories_(state.directories),
       max_background_(max_background),
       requests_(world.metrics().gauge("cairn_fuse_requests_waiting", "requests of the kernel without an answer yet")),
       known_(world.metrics().gauge("cairn_fuse_inodes_known", "inodes that the kernel may refer to")),
@@ -127,19 +129,39 @@ Reply FuseOps::reply_to(fuse_req* request, uint64_t bytes) {
   return Reply(request, gate_, world_.clock(), seconds, bytes);
 }
 
-void FuseOps::count_entry(const Entry& entry) {
-  if (entry.attributes.inode) inodes_.looked_up(entry.attributes);
+Duration FuseOps::attribute_time(InodeId inode, Duration allowed) {
+  Duration time = state_.times.of_attributes(inode, allowed);
+  if (time > Duration::zero()) {
+    inodes_.attributes_given(inode, world_.clock().now() + time + ReplyTimes::kTakenWithin);
+  }
+  return time;
 }
 
-void FuseOps::give_entry(Reply reply, const Result<Entry>& entry) {
+EntryTimes FuseOps::times_of(InodeId directory, InodeId inode, Duration name, Duration attributes) {
+  return {.name = state_.times.of_name(directory, name), .attributes = attribute_time(inode, attributes)};
+}
+
+void FuseOps::give_entry(Reply& reply, InodeId directory, const Result<Entry>& entry) {
   if (!entry) {
     reply.error(entry.error());
     return;
   }
+  InodeId inode = entry->attributes.inode;
+  if (!inode) {
+    // The kernel is never told that a name is not there for some time: then a new name needs no notification.
+    reply.error(ENOENT);
+    return;
+  }
   // Counted first: a notification that starts now must know that the kernel will hold the inode.
-  count_entry(*entry);
-  bool wanted = reply.entry(*entry);
-  if (!wanted && entry->attributes.inode) forget_inode(entry->attributes.inode, 1);
+  inodes_.looked_up(entry->attributes);
+  bool wanted = reply.entry(entry->attributes, times_of(directory, inode, entry->name_valid_for, entry->valid_for));
+  if (!wanted) forget_inode(inode, 1);
+}
+
+void FuseOps::give_attributes(Reply& reply, const AttributesView& view) {
+  InodeId inode = view.attributes.inode;
+  inodes_.seen(view.attributes);
+  reply.attributes({.attributes = view.attributes, .valid_for = attribute_time(inode, view.valid_for)});
 }
 
 void FuseOps::forget_inode(InodeId inode, uint64_t count) {

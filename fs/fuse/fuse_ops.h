@@ -6,13 +6,13 @@
 
 #include <array>
 #include <string>
+#include <unordered_set>
 
 #include "common/runtime/task_group.h"
 #include "common/runtime/world.h"
 #include "fs/client/file_system.h"
-#include "fs/fuse/dir_handle.h"
-#include "fs/fuse/inode_table.h"
 #include "fs/fuse/kernel_channel.h"
+#include "fs/fuse/kernel_state.h"
 #include "fs/fuse/notifier.h"
 #include "fs/fuse/reply.h"
 
@@ -23,8 +23,8 @@ namespace cairn {
 
 class FuseOps {
  public:
-  // `inodes` is filled here and read by the notifier.
-  FuseOps(World& world, FileSystem& file_system, KernelChannel& channel, Notifier& notifier, InodeTable& inodes,
+  // `state` is kept true here and gone by in the notifier.
+  FuseOps(World& world, FileSystem& file_system, KernelChannel& channel, Notifier& notifier, KernelState& state,
           uint32_t max_background);
 
   // For fuse_session_new(); its userdata is a FuseContext with this in it.
@@ -42,9 +42,12 @@ class FuseOps {
   // The Reply for the request that was received last.
   Reply reply_to(fuse_req* request, uint64_t bytes = 0);
   void start(Task<void> operation) { tasks_.spawn(std::move(operation)); }
-  // The kernel gets this entry: counts it, and takes the count back if the kernel does not want it.
-  void give_entry(Reply reply, const Result<Entry>& entry);
-  void count_entry(const Entry& entry);
+  // The kernel gets this entry of the directory: counts it, and takes the count back if the kernel does not want it.
+  void give_entry(Reply& reply, InodeId directory, const Result<Entry>& entry);
+  // As is right at this moment; the answer is given at once.
+  EntryTimes times_of(InodeId directory, InodeId inode, Duration name, Duration attributes);
+  Duration attribute_time(InodeId inode, Duration allowed);
+  void give_attributes(Reply& reply, const AttributesView& view);
   void forget_inode(InodeId inode, uint64_t count);
   // Before a change by a caller that may not keep set-id bits.
   Task<Result<void>> clear_set_id(InodeId inode);
@@ -62,7 +65,11 @@ class FuseOps {
                     uint32_t flags);
   Task<void> read_link(Reply reply, InodeId inode);
   Task<void> read_directory(Reply reply, InodeId directory, uint64_t handle, uint64_t offset, size_t size, bool plus);
-  void give_listing(Reply reply, const DirectoryPage& page, InodeId directory, uint64_t offset, size_t size, bool plus);
+  void give_listing(Reply reply, const DirectoryPage& page, InodeId directory, uint64_t handle, uint64_t offset,
+                    size_t size, bool plus);
+  void release_directory(Reply reply, uint64_t handle);
+  // Proof that the answer before it has been taken in.
+  void directory_asked(uint64_t handle);
   Task<void> fsync_directory(Reply reply, InodeId directory);
 
   // attributes: fuse_ops_attributes.cc
@@ -78,9 +85,14 @@ class FuseOps {
   // file data: fuse_ops_data.cc
   Task<void> create(Reply reply, InodeId parent, std::string name, uint32_t mode, int flags, Caller caller);
   Task<void> open(Reply reply, InodeId inode, int flags, bool kill_set_id);
-  Task<void> read(Reply reply, uint64_t handle, uint64_t offset, uint32_t size);
-  Task<void> write(Reply reply, InodeId inode, uint64_t handle, uint64_t offset, Buffer data, bool append,
-                   bool kill_set_id);
+  Task<void> read(Reply reply, InodeId inode, uint64_t handle, uint64_t offset, uint32_t size, bool direct);
+  struct WriteHow {
+    bool append = false;
+    bool kill_set_id = false;
+    bool direct = false;  // past the kernel's pages
+  };
+  Task<void> write(Reply reply, InodeId inode, uint64_t handle, uint64_t offset, Buffer data, WriteHow how);
+  Task<void> drop_pages_behind(InodeId inode, uint64_t write, ByteRange range, bool direct);
   Task<void> flush(Reply reply, uint64_t handle);
   Task<void> fsync(Reply reply, uint64_t handle, bool data_only);
   Task<void> release(Reply reply, uint64_t handle);
@@ -89,9 +101,11 @@ class FuseOps {
   FileSystem& file_system_;
   KernelChannel& channel_;
   Notifier& notifier_;
-  InodeTable& inodes_;
+  KernelState& state_;
+  InodeTable& inodes_;             // of state_
+  DirectoryHandles& directories_;  // likewise
   const uint32_t max_background_;
-  DirectoryHandles directories_;
+  std::unordered_set<uint64_t> direct_;  // handles
   RequestGate gate_;
   std::array<Histogram*, 64> seconds_{};  // by opcode; made when first used
   Gauge& requests_;

@@ -27,8 +27,7 @@ Task<void> FuseOps::get_attributes(Reply reply, InodeId inode) {
     reply.error(view.error());
     co_return;
   }
-  inodes_.seen(view->attributes);
-  reply.attributes(*view);
+  give_attributes(reply, *view);
 }
 
 Task<void> FuseOps::set_attributes(Reply reply, InodeId inode, FileSystem::Changes changes) {
@@ -38,8 +37,7 @@ Task<void> FuseOps::set_attributes(Reply reply, InodeId inode, FileSystem::Chang
     reply.error(view.error());
     co_return;
   }
-  inodes_.seen(view->attributes);
-  reply.attributes(*view);
+  give_attributes(reply, *view);
 }
 
 Task<void> FuseOps::get_xattr(Reply reply, InodeId inode, std::string name, size_t size) {

@@ -138,8 +138,7 @@ struct FuseOps::Callbacks {
   }
   static void releasedir(fuse_req_t request, fuse_ino_t, fuse_file_info* file) {
     FuseOps& ops = ops_of(request);
-    ops.directories_.release(file->fh);
-    ops.reply_to(request).error(0);
+    ops.release_directory(ops.reply_to(request), file->fh);
   }
   static void fsyncdir(fuse_req_t request, fuse_ino_t directory, int, fuse_file_info*) {
     FuseOps& ops = ops_of(request);
@@ -205,20 +204,25 @@ struct FuseOps::Callbacks {
     bool kill = (ops.channel_.argument<fuse_open_in>().open_flags & FUSE_OPEN_KILL_SUIDGID) != 0;
     ops.start(ops.open(ops.reply_to(request), InodeId(inode), file->flags, kill));
   }
-  static void read(fuse_req_t request, fuse_ino_t, size_t size, off_t offset, fuse_file_info* file) {
+  static void read(fuse_req_t request, fuse_ino_t inode, size_t size, off_t offset, fuse_file_info* file) {
     FuseOps& ops = ops_of(request);
-    ops.start(ops.read(ops.reply_to(request), file->fh, static_cast<uint64_t>(offset), static_cast<uint32_t>(size)));
+    // Who fills a page, also for a mapping of a direct handle, names no owner.
+    bool direct = (ops.channel_.argument<fuse_read_in>().read_flags & FUSE_READ_LOCKOWNER) != 0;
+    ops.start(ops.read(ops.reply_to(request), InodeId(inode), file->fh, static_cast<uint64_t>(offset),
+                       static_cast<uint32_t>(size), direct));
   }
   // The data is the channel's, not behind `data` (kernel_channel.h).
   static void write(fuse_req_t request, fuse_ino_t inode, const char*, size_t, off_t offset, fuse_file_info* file) {
     FuseOps& ops = ops_of(request);
-    bool kill = (ops.channel_.argument<fuse_write_in>().write_flags & FUSE_WRITE_KILL_SUIDGID) != 0;
+    FuseOps::WriteHow how;
+    how.kill_set_id = (ops.channel_.argument<fuse_write_in>().write_flags & FUSE_WRITE_KILL_SUIDGID) != 0;
+    how.direct = (ops.direct_.contains(file->fh) || (file->flags & O_DIRECT) != 0) && !file->writepage;
     Buffer bytes = ops.channel_.take_written();
     Reply reply = ops.reply_to(request, bytes.memory_bytes());
     // A dirty mapped page has its place, whatever the flags of the handle that the kernel chose for it.
-    bool append = (file->flags & O_APPEND) != 0 && !file->writepage;
-    ops.start(ops.write(std::move(reply), InodeId(inode), file->fh, static_cast<uint64_t>(offset), std::move(bytes),
-                        append, kill));
+    how.append = (file->flags & O_APPEND) != 0 && !file->writepage;
+    ops.start(
+        ops.write(std::move(reply), InodeId(inode), file->fh, static_cast<uint64_t>(offset), std::move(bytes), how));
   }
   static void flush(fuse_req_t request, fuse_ino_t, fuse_file_info* file) {
     FuseOps& ops = ops_of(request);

@@ -21,17 +21,27 @@ OpenFlagsFs open_flags(int flags) {
 
 // The kernel keeps its pages across opens: the file system has it forget those that are old before open() returns.
 // Without keep_cache the kernel would drop all of them, and could block behind a READ (docs/consistency.md).
-fuse_file_info file_info(uint64_t handle, const OpenFlagsFs& flags) {
+fuse_file_info file_info(uint64_t handle, const OpenFlagsFs& flags, bool direct = false) {
   fuse_file_info file{};
   file.fh = handle;
   file.keep_cache = 1;
+  file.direct_io = direct ? 1 : 0;
   file.noflush = flags.write ? 0 : 1;  // nothing to flush: one request less for each close
   return file;
+}
+
+void give_data(Reply& reply, const Result<Payload>& data) {
+  if (data) {
+    reply.data(*data);
+  } else {
+    reply.error(data.error());
+  }
 }
 
 }  // namespace
 
 Task<void> FuseOps::create(Reply reply, InodeId parent, std::string name, uint32_t mode, int flags, Caller caller) {
+  OwnChange change(state_.traffic, parent);
   Result<Entry> entry = co_await file_system_.create(parent, std::move(name), mode, caller);
   if (!entry) {
     // Somebody else made it since the kernel looked. It looks again and opens that one, after checking permissions.
@@ -46,9 +56,10 @@ Task<void> FuseOps::create(Reply reply, InodeId parent, std::string name, uint32
     co_return;
   }
   InodeId inode = entry->attributes.inode;
-  count_entry(*entry);
-  inodes_.no_xattrs(inode, world_.clock().now() + entry->valid_for);
-  bool wanted = reply.created(*entry, file_info(*handle, how));
+  inodes_.looked_up(entry->attributes);
+  EntryTimes times = times_of(parent, inode, entry->name_valid_for, entry->valid_for);
+  inodes_.no_xattrs(inode, world_.clock().now() + times.attributes);
+  bool wanted = reply.created(entry->attributes, times, file_info(*handle, how));
   if (wanted) co_return;
   forget_inode(inode, 1);
   co_await file_system_.release(*handle);
@@ -70,52 +81,76 @@ Task<void> FuseOps::open(Reply reply, InodeId inode, int flags, bool kill_set_id
   }
   inodes_.seen(opened->attributes);
   if (how.truncate) inodes_.changed(inode, world_.clock().now());
-  if (!opened->keep_pages) co_await notifier_.forget_pages(inode);
-  bool wanted = reply.opened(file_info(opened->handle, how));
-  if (!wanted) co_await file_system_.release(opened->handle);
+  if (!opened->keep_pages) co_await notifier_.drop_pages(inode);
+  // What several mounts work on is not worth pages: each change elsewhere would drop them.
+  bool direct = channel_.direct_handles_map() && state_.times.is_contended(inode);
+  if (direct) direct_.insert(opened->handle);
+  bool wanted = reply.opened(file_info(opened->handle, how, direct));
+  if (wanted) co_return;
+  direct_.erase(opened->handle);
+  co_await file_system_.release(opened->handle);
 }
 
-Task<void> FuseOps::read(Reply reply, uint64_t handle, uint64_t offset, uint32_t size) {
-  Result<Payload> data = co_await file_system_.read(handle, offset, size);
-  if (data) {
-    reply.data(*data);
-  } else {
-    reply.error(data.error());
+Task<void> FuseOps::read(Reply reply, InodeId inode, uint64_t handle, uint64_t offset, uint32_t size, bool direct) {
+  if (direct) {
+    Result<Payload> data = co_await file_system_.read(handle, offset, size);
+    give_data(reply, data);
+    co_return;
   }
+  ByteRange range{offset, offset + size};
+  inodes_.pages_given(inode);
+  co_await notifier_.read_may_begin(inode, range);
+  uint64_t read = state_.traffic.read_began(inode, range);
+  Result<Payload> data = co_await file_system_.read(handle, offset, size);
+  while (state_.traffic.read_is_old(inode, read))
+    data = co_await file_system_.read(handle, offset, size);
+  give_data(reply, data);
+  state_.traffic.read_answered(inode, read);
 }
 
-Task<void> FuseOps::write(Reply reply, InodeId inode, uint64_t handle, uint64_t offset, Buffer data, bool append,
-                          bool kill_set_id) {
-  if (kill_set_id) {
+Task<void> FuseOps::write(Reply reply, InodeId inode, uint64_t handle, uint64_t offset, Buffer data, WriteHow how) {
+  if (how.kill_set_id) {
     Result<void> cleared = co_await clear_set_id(inode);
     if (!cleared) {
       reply.error(cleared.error());
+      co_await notifier_.drop_pages(inode);
       co_return;
     }
   }
-  size_t size = data.size();
-  if (!append) {
-    Result<void> written = co_await file_system_.write(handle, offset, std::move(data));
-    inodes_.changed(inode, world_.clock().now());
-    if (written) {
-      reply.written(size);
-      co_return;
-    }
-    reply.error(written.error());
-    co_await notifier_.forget_pages(inode);  // the kernel may have kept what was not written
-    co_return;
+  if (!how.direct) inodes_.pages_given(inode);
+  ByteRange range{offset, offset + data.size()};
+  uint64_t write = state_.traffic.write_began(inode, range, world_.clock().now(), how.direct);
+  uint64_t at = offset;
+  Result<void> written;
+  if (how.append) {
+    Result<uint64_t> appended = co_await file_system_.append(handle, std::move(data));
+    if (appended) at = *appended;
+    if (!appended) written = appended.error();
+  } else {
+    written = co_await file_system_.write(handle, offset, std::move(data));
   }
-  Result<uint64_t> at = co_await file_system_.append(handle, std::move(data));
   inodes_.changed(inode, world_.clock().now());
-  if (!at) {
-    reply.error(at.error());
-    co_await notifier_.forget_pages(inode);
-    co_return;
+  co_await drop_pages_behind(inode, write, range, how.direct);
+  if (written) {
+    reply.written(range.end - range.begin);
+  } else {
+    reply.error(written.error());
   }
-  reply.written(size);
-  // The kernel has cached the bytes where it believed the end to be. After the answer, because until then the kernel
-  // holds a lock on the last page.
-  if (*at != offset) co_await notifier_.forget_pages(inode);
+  state_.traffic.write_answered(inode, write);
+  // The kernel has cached what was not written, or where it believed the end to be. After the answer, because until
+  // then it holds the page that was written in part.
+  if (!written || at != offset) co_await notifier_.drop_pages(inode);
+}
+
+// Who reads after the answer to a WRITE must not find pages from before it.
+Task<void> FuseOps::drop_pages_behind(InodeId inode, uint64_t write, ByteRange range, bool direct) {
+  if (direct) co_await notifier_.drop_range(inode, range);  // kernels before 6.6 leave the pages as they are
+  for (;;) {
+    std::vector<ByteRange> read = state_.traffic.read_during(inode, write);
+    if (read.empty()) co_return;
+    for (const ByteRange& pages : read)
+      co_await notifier_.drop_range(inode, pages);
+  }
 }
 
 Task<void> FuseOps::flush(Reply reply, uint64_t handle) {
@@ -129,6 +164,7 @@ Task<void> FuseOps::fsync(Reply reply, uint64_t handle, bool data_only) {
 }
 
 Task<void> FuseOps::release(Reply reply, uint64_t handle) {
+  direct_.erase(handle);
   co_await file_system_.release(handle);
   reply.error(0);
 }

@@ -36,12 +36,13 @@ Result<FileType> node_type(uint32_t mode) {
 Task<void> FuseOps::lookup(Reply reply, InodeId parent, std::string name) {
   if (name == ".") {
     Result<AttributesView> self = co_await file_system_.get_attributes(parent);
-    Result<Entry> entry = self ? Result<Entry>(Entry{self->attributes, self->valid_for}) : self.error();
-    give_entry(std::move(reply), entry);
+    Result<Entry> entry = self ? Result<Entry>(Entry{.attributes = self->attributes, .valid_for = self->valid_for})
+                               : Result<Entry>(self.error());
+    give_entry(reply, parent, entry);
     co_return;
   }
   Result<Entry> entry = co_await file_system_.lookup(parent, std::move(name));
-  give_entry(std::move(reply), entry);
+  give_entry(reply, parent, entry);
 }
 
 Task<void> FuseOps::lookup_parent(Reply reply, InodeId directory) {
@@ -60,33 +61,41 @@ Task<void> FuseOps::make_node(Reply reply, InodeId parent, std::string name, uin
     reply.error(type.error());
     co_return;
   }
+  OwnChange change(state_.traffic, parent);
   Result<Entry> entry = co_await file_system_.make_node(parent, std::move(name), *type, mode & 07777, rdev, caller);
-  give_entry(std::move(reply), entry);
+  give_entry(reply, parent, entry);
 }
 
 Task<void> FuseOps::make_directory(Reply reply, InodeId parent, std::string name, uint32_t mode, Caller caller) {
+  OwnChange change(state_.traffic, parent);
   Result<Entry> entry = co_await file_system_.make_directory(parent, std::move(name), mode & 07777, caller);
-  give_entry(std::move(reply), entry);
+  give_entry(reply, parent, entry);
 }
 
 Task<void> FuseOps::make_symlink(Reply reply, InodeId parent, std::string name, std::string target, Caller caller) {
+  OwnChange change(state_.traffic, parent);
   Result<Entry> entry = co_await file_system_.make_symlink(parent, std::move(name), std::move(target), caller);
-  give_entry(std::move(reply), entry);
+  give_entry(reply, parent, entry);
 }
 
 Task<void> FuseOps::link(Reply reply, InodeId inode, InodeId new_parent, std::string new_name) {
+  OwnChange change(state_.traffic, new_parent);
   Result<Entry> entry = co_await file_system_.link(inode, new_parent, std::move(new_name));
   inodes_.changed(inode, world_.clock().now());
-  give_entry(std::move(reply), entry);
+  // The kernel would take the attributes for true although it was told meanwhile that they are not.
+  if (entry) entry->valid_for = {};
+  give_entry(reply, new_parent, entry);
 }
 
 Task<void> FuseOps::unlink(Reply reply, InodeId parent, std::string name) {
+  OwnChange change(state_.traffic, parent);
   Result<void> removed = co_await file_system_.unlink(parent, std::move(name));
   directories_.names_removed(parent);
   reply.result(removed);
 }
 
 Task<void> FuseOps::remove_directory(Reply reply, InodeId parent, std::string name) {
+  OwnChange change(state_.traffic, parent);
   Result<void> removed = co_await file_system_.remove_directory(parent, std::move(name));
   directories_.names_removed(parent);
   reply.result(removed);
@@ -94,6 +103,8 @@ Task<void> FuseOps::remove_directory(Reply reply, InodeId parent, std::string na
 
 Task<void> FuseOps::rename(Reply reply, InodeId parent, std::string name, InodeId new_parent, std::string new_name,
                            uint32_t flags) {
+  OwnChange from(state_.traffic, parent);
+  OwnChange to(state_.traffic, new_parent);
   Result<void> renamed = co_await file_system_.rename(parent, std::move(name), new_parent, std::move(new_name), flags);
   directories_.names_removed(parent);
   directories_.names_removed(new_parent);  // what was there was replaced
@@ -113,34 +124,38 @@ Task<void> FuseOps::read_link(Reply reply, InodeId inode) {
 
 Task<void> FuseOps::read_directory(Reply reply, InodeId directory, uint64_t handle, uint64_t offset, size_t size,
                                    bool plus) {
+  directory_asked(handle);
   const DirectoryPage* kept = directories_.page(handle, offset, plus);
   if (kept) {
-    give_listing(std::move(reply), *kept, directory, offset, size, plus);
+    give_listing(std::move(reply), *kept, directory, handle, offset, size, plus);
     co_return;
   }
   DirectoryPage page;
   page.after = file_system_cookie(offset);
   page.plus = plus;
   page.asked = world_.clock().now();
+  uint64_t fetch = directories_.fetching(directory);
   Result<FileSystem::Listing> listing =
       co_await file_system_.read_directory(directory, page.after, kListingEntriesMax, plus);
+  if (listing) page.entries = std::move(listing->entries);
+  directories_.fetched(fetch, page);
   if (!listing) {
     reply.error(listing.error());
     co_return;
   }
-  page.entries = std::move(listing->entries);
   page.end = listing->end || page.entries.empty();
   page.parent = listing->parent;
   page.valid_until = world_.clock().now() + listing->valid_for;
-  give_listing(std::move(reply), page, directory, offset, size, plus);
+  give_listing(std::move(reply), page, directory, handle, offset, size, plus);
   directories_.store(handle, std::move(page));
 }
 
-void FuseOps::give_listing(Reply reply, const DirectoryPage& page, InodeId directory, uint64_t offset, size_t size,
-                           bool plus) {
+void FuseOps::give_listing(Reply reply, const DirectoryPage& page, InodeId directory, uint64_t handle, uint64_t offset,
+                           size_t size, bool plus) {
   std::string out(size, '\0');
   size_t used = 0;
-  Duration left = std::max(page.valid_until - world_.clock().now(), Duration::zero());
+  Duration names = std::min(page.valid_until - world_.clock().now(), file_system_.lease_left(directory));
+  bool timed = false;  // a name was given with a timeout
   // False if it does not fit any more.
   auto add = [&](const std::string& name, const fuse_entry_param& param, uint64_t cookie) {
     char* at = out.data() + used;
@@ -173,16 +188,34 @@ void FuseOps::give_listing(Reply reply, const DirectoryPage& page, InodeId direc
     // The kernel would take old attributes, and names that are gone, for what is there now.
     bool known =
         plus && entry.attributes.has_value() && !page.names_removed && !inodes_.changed_since(entry.inode, page.asked);
-    fits =
-        add(entry.name, known ? to_entry_param(*entry.attributes, left) : bare(entry.inode, entry.type), entry.cookie);
-    if (!fits || !known) continue;
+    if (!known) {
+      fits = add(entry.name, bare(entry.inode, entry.type), entry.cookie);
+      continue;
+    }
+    EntryTimes times{.name = state_.times.of_name(directory, names),
+                     .attributes = state_.times.of_attributes(entry.inode, file_system_.lease_left(entry.inode))};
+    fits = add(entry.name, to_entry_param(*entry.attributes, times), entry.cookie);
+    if (!fits) continue;
     inodes_.looked_up(*entry.attributes);
+    attribute_time(entry.inode, times.attributes);
+    timed = timed || times.name > Duration::zero();
     counted.push_back(*entry.attributes);
   }
   out.resize(used);
+  if (timed) directories_.plus_given(handle, world_.clock().now());
   if (reply.bytes(out)) return;
   for (const Attributes& attributes : counted)
     forget_inode(attributes.inode, 1);
+}
+
+void FuseOps::directory_asked(uint64_t handle) {
+  if (directories_.plus_taken(handle)) notifier_.names_taken();
+}
+
+void FuseOps::release_directory(Reply reply, uint64_t handle) {
+  directory_asked(handle);
+  directories_.release(handle);
+  reply.error(0);
 }
 
 Task<void> FuseOps::fsync_directory(Reply reply, InodeId directory) {

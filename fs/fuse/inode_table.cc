@@ -1,5 +1,6 @@
 #include "fs/fuse/inode_table.h"
 
+#include <algorithm>
 #include <sys/stat.h>
 
 namespace cairn {
@@ -43,6 +44,43 @@ uint64_t InodeTable::lookups(InodeId inode) const {
   if (inode == kRootInode) return 1;
   auto found = inodes_.find(inode);
   return found == inodes_.end() ? 0 : found->second.lookups;
+}
+
+std::vector<InodeId> InodeTable::all() const {
+  std::vector<InodeId> out = {kRootInode};
+  out.reserve(inodes_.size() + 1);
+  for (const auto& [inode, known] : inodes_) {
+    if (inode != kRootInode) out.push_back(inode);
+  }
+  return out;
+}
+
+void InodeTable::attributes_given(InodeId inode, TimePoint until) {
+  if (inode == kRootInode) root_attributes_until_ = std::max(root_attributes_until_, until);
+  auto found = inodes_.find(inode);
+  if (found != inodes_.end()) found->second.attributes_until = std::max(found->second.attributes_until, until);
+}
+
+void InodeTable::attributes_forgotten(InodeId inode) {
+  if (inode == kRootInode) root_attributes_until_ = {};
+  auto found = inodes_.find(inode);
+  if (found != inodes_.end()) found->second.attributes_until = {};
+}
+
+TimePoint InodeTable::attributes_until(InodeId inode) const {
+  if (inode == kRootInode) return root_attributes_until_;
+  auto found = inodes_.find(inode);
+  return found == inodes_.end() ? TimePoint{} : found->second.attributes_until;
+}
+
+void InodeTable::pages_given(InodeId inode) {
+  auto found = inodes_.find(inode);
+  if (found != inodes_.end()) found->second.pages = true;
+}
+
+bool InodeTable::may_have_pages(InodeId inode) const {
+  auto found = inodes_.find(inode);
+  return found != inodes_.end() && found->second.pages;
 }
 
 bool InodeTable::has_set_id(InodeId inode) const {

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <unordered_map>
+#include <vector>
 
 #include "common/base/ids.h"
 #include "common/proto/meta_types.h"
@@ -26,6 +27,17 @@ class InodeTable {
   bool forget(InodeId inode, uint64_t count);
   uint64_t lookups(InodeId inode) const;
   size_t size() const { return inodes_.size(); }
+  // All that are known, the root first.
+  std::vector<InodeId> all() const;
+
+  // Attributes were given with a timeout that may run until then, counted by the kernel.
+  void attributes_given(InodeId inode, TimePoint until);
+  void attributes_forgotten(InodeId inode);
+  // In the past if the kernel goes by none.
+  TimePoint attributes_until(InodeId inode) const;
+  // A READ or WRITE of it: the kernel may hold pages.
+  void pages_given(InodeId inode);
+  bool may_have_pages(InodeId inode) const;
 
   // A write must clear bits: set-user-id, or set-group-id of an executable file.
   bool has_set_id(InodeId inode) const;
@@ -43,8 +55,11 @@ class InodeTable {
     FileType type = FileType::kRegular;
     TimePoint no_xattrs_until{};
     TimePoint changed{};
+    TimePoint attributes_until{};
+    bool pages = false;
   };
   std::unordered_map<InodeId, Known> inodes_;
+  TimePoint root_attributes_until_{};
 };
 
 }  // namespace cairn

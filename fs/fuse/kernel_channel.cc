@@ -17,6 +17,10 @@ namespace cairn {
 namespace {
 // A WRITE smaller than this is copied: keeping its 1 MiB receive buffer alive would cost more memory than it holds.
 constexpr size_t kStealMinBytes = kFuseMaxIoBytes / 2;
+
+// Of later kernels' <linux/fuse.h>.
+constexpr int32_t kNotifyIncEpoch = 8;             // FUSE_NOTIFY_INC_EPOCH, 6.16
+constexpr uint32_t kDirectIoAllowMmap2 = 1U << 4;  // FUSE_DIRECT_IO_ALLOW_MMAP (1 << 36), 6.6: of flags2
 }  // namespace
 
 KernelChannel::KernelChannel(KernelFeatures features)
@@ -77,6 +81,9 @@ void KernelChannel::mask_init_request() {
   if (!features_.readdirplus) off |= FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO;
   if (!features_.parallel_dirops) off |= FUSE_PARALLEL_DIROPS;
   init->flags &= ~off;
+  constexpr size_t kWithFlags2 = sizeof(fuse_in_header) + offsetof(fuse_init_in, flags2) + sizeof(uint32_t);
+  direct_handles_map_ = features_.direct_mmap && (init->flags & FUSE_INIT_EXT) != 0 && message_bytes_ >= kWithFlags2 &&
+                        (init->flags2 & kDirectIoAllowMmap2) != 0;
   init_offered_ = init->flags;
   init_unique_ = header().unique;
 }
@@ -89,6 +96,10 @@ void KernelChannel::complete_init_answer(iovec* pieces, int count) {
   // Whoever writes without CAP_FSETID clears set-id bits: we are told so in the request, instead of the kernel's asking
   // for security.capability before each write.
   answer->flags |= init_offered_ & FUSE_HANDLE_KILLPRIV_V2;
+  if (pieces[1].iov_len < offsetof(fuse_init_out, flags2) + sizeof(uint32_t)) direct_handles_map_ = false;
+  if (!direct_handles_map_) return;
+  answer->flags |= FUSE_INIT_EXT;
+  answer->flags2 |= kDirectIoAllowMmap2;
 }
 
 ssize_t KernelChannel::read_hook(int fd, void* buffer, size_t size, void*) {
@@ -108,7 +119,7 @@ int KernelChannel::notify(int32_t code, const void* body, size_t body_bytes, con
   fuse_out_header head{};
   head.error = code;  // unique 0 makes it a notification
   iovec pieces[3] = {{&head, sizeof head}, {const_cast<void*>(body), body_bytes}, {}};
-  int count = 2;
+  int count = body_bytes > 0 ? 2 : 1;
   if (name) pieces[count++] = {const_cast<char*>(name->c_str()), name->size() + 1};
   head.len = static_cast<uint32_t>(sizeof head + body_bytes + (name ? name->size() + 1 : 0));
   return ::writev(fd_, pieces, count) < 0 ? -errno : 0;
@@ -130,6 +141,10 @@ int KernelChannel::invalidate_entry(InodeId parent, const std::string& name) {
   body.parent = parent.value;
   body.namelen = static_cast<uint32_t>(name.size());
   return notify(FUSE_NOTIFY_INVAL_ENTRY, &body, sizeof body, &name);
+}
+
+int KernelChannel::advance_epoch() {
+  return features_.epoch ? notify(kNotifyIncEpoch, nullptr, 0, nullptr) : -EINVAL;
 }
 
 }  // namespace cairn

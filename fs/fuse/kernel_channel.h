@@ -78,6 +78,11 @@ class KernelChannel final : public KernelNotifications {
   int invalidate_attributes(InodeId inode) override;
   int invalidate_pages(InodeId inode, uint64_t offset, uint64_t size) override;
   int invalidate_entry(InodeId parent, const std::string& name) override;
+  // Never blocks: for the loop.
+  int advance_epoch() override;
+
+  // A handle that goes past the kernel's pages can be mapped all the same (since 6.6).
+  bool direct_handles_map() const { return direct_handles_map_; }
 
  private:
   // The kernel wants a buffer for the largest WRITE: header, fuse_write_in, data.
@@ -99,6 +104,7 @@ class KernelChannel final : public KernelNotifications {
   size_t data_bytes_ = 0;
   uint64_t init_unique_ = 0;
   uint32_t init_offered_ = 0;
+  bool direct_handles_map_ = false;
   bool initialised_ = false;
 };
 

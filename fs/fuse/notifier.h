@@ -1,12 +1,16 @@
-// Notifier: tells the kernel what to forget (KernelCaches of fs/client). A notification may block behind requests that
-// the loop has yet to answer, so each runs on a thread of a pool; at most one at a time for an inode, so that one that
-// blocks does not hold the others back (docs/consistency.md).
+// Notifier: tells the kernel what to forget (KernelCaches of fs/client), by the recipe of docs/consistency.md,
+// "Notifications to the kernel".
+//
+// A notification may block behind requests that the loop has yet to answer, so each runs on a thread of a pool. One
+// that blocks behind a request which itself may wait for another mount (a change of that directory, a WRITE of part of
+// that page) is left alone, and the recall goes on another way: mounts that wait for one another would hang.
 //
 // One that blocks too long is logged, and at last the connection is given up: a mount that ends beats one that hangs.
 // Loop thread only. The channel must outlive stop().
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <unordered_map>
 #include <vector>
@@ -16,7 +20,7 @@
 #include "common/runtime/task_group.h"
 #include "common/runtime/world.h"
 #include "fs/client/file_system.h"
-#include "fs/fuse/inode_table.h"
+#include "fs/fuse/kernel_state.h"
 
 namespace cairn {
 
@@ -28,61 +32,105 @@ class KernelNotifications {
   virtual int invalidate_pages(InodeId inode, uint64_t offset,
                                uint64_t size) = 0;  // size 0: to the end; attributes too
   virtual int invalidate_entry(InodeId parent, const std::string& name) = 0;
+  // All names that the kernel holds are looked up again before they are used. Called on the loop: never blocks. -EINVAL
+  // where the kernel cannot (before 6.16).
+  virtual int advance_epoch() = 0;
 };
 
 struct NotifierOptions {
   Duration log_after = std::chrono::seconds(10);
   // Every request is answered within its deadline (60 s), so a notification that waits for longer waits for nothing.
   Duration give_up_after = std::chrono::seconds(90);
-  size_t threads = 16;
+  // How long the kernel gets before it is asked what it waits for.
+  Duration patience = std::chrono::milliseconds(10);
+  // Where no own request is known that the kernel could be waiting for.
+  Duration long_patience = std::chrono::milliseconds(500);
+  size_t threads = 32;
 };
 
 class Notifier final : public KernelCaches {
  public:
-  // `inodes` says which the kernel knows. `give_up` is called once, when a notification has blocked too long.
-  Notifier(World& world, KernelNotifications& kernel, const InodeTable& inodes, std::function<void()> give_up,
+  // `give_up` is called once, when a notification has blocked too long.
+  Notifier(World& world, KernelNotifications& kernel, KernelState& state, std::function<void()> give_up,
            NotifierOptions options = {});
   ~Notifier() override;
 
+  // After INIT: whether there is an epoch. (It advances once; the kernel holds nothing yet.)
+  void probe();
+
+  // Recalls.
   Task<void> forget_pages(InodeId inode) override;
   Task<void> forget_attributes(InodeId inode) override;
-  // A name in a directory, and the directory's cached listing.
-  Task<void> forget_entry(InodeId parent, std::string name);
+  Task<void> forget_name(InodeId directory, std::string name) override;
+  Task<void> forget_everything() override;
+
+  // The kernel's pages are wrong for a reason of our own: not a recall.
+  Task<void> drop_pages(InodeId inode);
+  // Those that a WRITE has changed behind the kernel. No page of them is under a WRITE of a part.
+  Task<void> drop_range(InodeId inode, ByteRange range);
+
+  // A READ that has come waits here while a pass over the pages wants none.
+  Task<void> read_may_begin(InodeId inode, ByteRange range);
+  // For DirectoryHandles::plus_taken().
+  void names_taken() { advance(); }
 
   size_t under_way() const { return under_way_; }
   // Waits until none is under way: the connection must be going on, or be aborted.
   Task<void> stop();
 
  private:
-  struct Lane {  // notifications of one inode, one after the other
+  // One notification: shared by the task that runs it and by the one that waits, which may stop waiting.
+  struct Call;
+  using CallPtr = std::shared_ptr<Call>;
+  struct Lane {  // one after the other
     explicit Lane(Executor& executor) : turn(executor) {}
     Mutex turn;
     size_t users = 0;
   };
-  // Runs `call` in the inode's lane; gives what the kernel answered.
-  Task<int> notify(InodeId inode, std::move_only_function<int()> call);
+  using Lanes = std::unordered_map<InodeId, std::unique_ptr<Lane>>;
+  class InLane;
+  class UnderWay;
+
+  CallPtr send(InodeId inode, std::move_only_function<int()> call);
+  Task<void> run(CallPtr call);
+  // True if it came back within `patience` of its start.
+  Task<bool> back_within(CallPtr call, Duration patience);
+  Task<int> back(CallPtr call);
+  void leave(const CallPtr& call);
+  bool many_left() const { return left_ >= options_.threads / 2; }
+
+  // Gives whether the kernel knows the inode, so that its attributes have been forgotten too.
+  Task<bool> drop_all_pages(InodeId inode);
+  Task<bool> pass_over(InodeId inode, std::vector<ByteRange> ranges);
+  Task<void> drop_when_answered(InodeId inode, ByteRange page);
+  Task<void> drop_attributes(InodeId inode);
+  Task<void> drop_name(InodeId directory, std::string name);
+  Task<bool> try_name(InodeId directory, std::string name);
+  Task<void> drop_names_by_epoch(InodeId directory);
+  Task<void> drop_known(std::shared_ptr<std::vector<InodeId>> inodes);
+  void advance();
   Task<void> watch();
-  Task<Result<int>> run_on_pool(std::move_only_function<int()> call);
 
   World& world_;
   KernelNotifications& kernel_;
-  const InodeTable& inodes_;
+  KernelState& state_;
   std::function<void()> give_up_;
   const NotifierOptions options_;
   std::unique_ptr<BlockingPool> pool_;
   Counter& sent_;
   Gauge& waiting_;
-  std::unordered_map<InodeId, std::unique_ptr<Lane>> lanes_;
-  struct Running {
-    InodeId inode;
-    TimePoint since;
-    bool logged = false;
-  };
-  std::map<uint64_t, Running> running_;
+  Counter& left_alone_;
+  Counter& epochs_;
+  Lanes page_lanes_;
+  Lanes name_lanes_;
+  std::map<uint64_t, CallPtr> running_;
+  std::unordered_map<InodeId, CallPtr> stuck_names_;  // left alone: further ones would wait behind it
   uint64_t next_ = 1;
+  size_t left_ = 0;  // of running_: nobody waits for them
   size_t under_way_ = 0;
   bool gave_up_ = false;
   Condition idle_;
+  Condition reads_;  // held READs look again
   TaskGroup tasks_;
 };
 

@@ -77,13 +77,12 @@ struct stat to_stat(const Attributes& attributes) {
   return out;
 }
 
-fuse_entry_param to_entry_param(const Attributes& attributes, Duration valid_for) {
+fuse_entry_param to_entry_param(const Attributes& attributes, EntryTimes times) {
   fuse_entry_param param{};
   param.ino = attributes.inode.value;
-  param.entry_timeout = seconds_of(valid_for);
-  if (!attributes.inode) return param;
+  param.entry_timeout = seconds_of(times.name);
   param.attr = to_stat(attributes);
-  param.attr_timeout = param.entry_timeout;
+  param.attr_timeout = seconds_of(times.attributes);
   return param;
 }
 
@@ -141,14 +140,13 @@ bool Reply::result(const Result<void>& result) {
   return result ? error(0) : error(result.error());
 }
 
-bool Reply::entry(const Entry& entry) {
-  if (!entry.attributes.inode && entry.valid_for <= Duration::zero()) return error(ENOENT);
-  fuse_entry_param param = to_entry_param(entry.attributes, entry.valid_for);
+bool Reply::entry(const Attributes& attributes, EntryTimes times) {
+  fuse_entry_param param = to_entry_param(attributes, times);
   return taken(fuse_reply_entry(take(), &param));
 }
 
-bool Reply::created(const Entry& entry, const fuse_file_info& file) {
-  fuse_entry_param param = to_entry_param(entry.attributes, entry.valid_for);
+bool Reply::created(const Attributes& attributes, EntryTimes times, const fuse_file_info& file) {
+  fuse_entry_param param = to_entry_param(attributes, times);
   return taken(fuse_reply_create(take(), &param, &file));
 }
 

@@ -43,6 +43,12 @@ class RequestGate {
   std::function<void()> when_open_;
 };
 
+// How long the kernel may go by a name, and by its inode's attributes, without asking.
+struct EntryTimes {
+  Duration name{};
+  Duration attributes{};
+};
+
 class Reply {
  public:
   // `seconds` (may be null) is told how long it took. `bytes` of memory are held by the request.
@@ -58,9 +64,9 @@ class Reply {
   bool error(int error_number);
   bool error(const Error& error);
   bool result(const Result<void>& result);  // success without content, or the error
-  // A name's inode, or (inode 0) that there is no such name.
-  bool entry(const Entry& entry);
-  bool created(const Entry& entry, const fuse_file_info& file);
+  // A name's inode.
+  bool entry(const Attributes& attributes, EntryTimes times);
+  bool created(const Attributes& attributes, EntryTimes times, const fuse_file_info& file);
   bool opened(const fuse_file_info& file);
   bool attributes(const AttributesView& view);
   bool data(const Payload& payload);
@@ -83,7 +89,7 @@ class Reply {
 
 // As the kernel wants them.
 struct stat to_stat(const Attributes& attributes);
-fuse_entry_param to_entry_param(const Attributes& attributes, Duration valid_for);
+fuse_entry_param to_entry_param(const Attributes& attributes, EntryTimes times);
 uint32_t file_type_bits(FileType type);  // S_IFMT
 
 }  // namespace cairn

@@ -23,6 +23,8 @@ struct KernelFeatures {
   bool kill_privileges = true;  // FUSE_HANDLE_KILLPRIV_V2: no GETXATTR before each write
   bool readdirplus = true;
   bool parallel_dirops = true;
+  bool epoch = true;        // FUSE_NOTIFY_INC_EPOCH: all names are looked up again
+  bool direct_mmap = true;  // FUSE_DIRECT_IO_ALLOW_MMAP
 };
 
 struct MountOptions {
@@ -46,6 +48,8 @@ struct MountOptions {
   Duration poll = std::chrono::microseconds(50);
   // At the end: how long to wait until all that was written is on disk elsewhere.
   Duration flush_timeout = std::chrono::minutes(5);
+  // What other mounts have changed is for so long not cached by the kernel, but here: then the next recall is free.
+  Duration conflict_time = std::chrono::seconds(5);
   KernelFeatures kernel;
 
   // In the background lines go to a file; empty: beside the run file (mount_registry.h).

@@ -50,8 +50,8 @@ std::string escaped(std::string_view text) {
   log_at(level <= FUSE_LOG_ERR ? LogLevel::kError : LogLevel::kInfo, "fuse.libfuse", "message={}", quoted(text));
 }
 
-// The unmount frees libfuse's copy of the mount point. It touches the mount itself only while its connection lives: when
-// mount() fails half-way.
+// The unmount frees libfuse's copy of the mount point. It touches the mount itself only while its connection lives:
+// when mount() fails half-way.
 void end_session(fuse_session* session) {
   fuse_session_unmount(session);
   fuse_session_destroy(session);
@@ -81,8 +81,9 @@ FuseSession::FuseSession(RealWorld& world, FileSystem& file_system, const MountO
       channel_(options.kernel),
       context_{.channel = &channel_, .ops = &ops_},
       session_(nullptr, end_session),
-      notifier_(world, channel_, inodes_, [this] { give_up(); }),
-      ops_(world, file_system, channel_, notifier_, inodes_, options.max_background),
+      state_(world.clock(), options.conflict_time),
+      notifier_(world, channel_, state_, [this] { give_up(); }),
+      ops_(world, file_system, channel_, notifier_, state_, options.max_background),
       agreed_(world.executor()),
       end_(world.executor()) {
   file_system.set_kernel_caches(&notifier_);
@@ -147,7 +148,10 @@ void FuseSession::receive_requests() {
     buffer.mem = channel_.message();
     buffer.size = channel_.message_bytes();
     fuse_session_process_buf(session_.get(), &buffer);
-    if (!agreed_.is_set() && channel_.initialised()) agreed_.set({});
+    if (!agreed_.is_set() && channel_.initialised()) {
+      notifier_.probe();
+      agreed_.set({});
+    }
   }
 }
 

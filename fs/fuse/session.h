@@ -12,8 +12,8 @@
 #include "common/runtime/real_world.h"
 #include "fs/client/file_system.h"
 #include "fs/fuse/fuse_ops.h"
-#include "fs/fuse/inode_table.h"
 #include "fs/fuse/kernel_channel.h"
+#include "fs/fuse/kernel_state.h"
 #include "fs/fuse/notifier.h"
 #include "fs/fuse/run_mount.h"
 
@@ -64,7 +64,7 @@ class FuseSession {
   KernelChannel channel_;
   FuseContext context_;
   std::unique_ptr<fuse_session, void (*)(fuse_session*)> session_;
-  InodeTable inodes_;
+  KernelState state_;
   Notifier notifier_;
   FuseOps ops_;
   std::unique_ptr<RealWorld::Watch> watch_;

@@ -81,5 +81,25 @@ TEST(InodeTable, KnowsWhatWasAskedBeforeAChange) {
   EXPECT_FALSE(table.changed_since(InodeId(7), now + Duration(1)));
 }
 
+TEST(InodeTable, KnowsWhatTheKernelMayHoldOfAnInode) {
+  InodeTable table;
+  TimePoint until = TimePoint{} + 5s;
+  table.looked_up(file(7));
+  EXPECT_FALSE(table.may_have_pages(InodeId(7)));
+  table.pages_given(InodeId(7));
+  EXPECT_TRUE(table.may_have_pages(InodeId(7)));
+  for (InodeId inode : {InodeId(7), kRootInode}) {
+    EXPECT_EQ(TimePoint{}, table.attributes_until(inode));
+    table.attributes_given(inode, until);
+    table.attributes_given(inode, until - 1s);
+    EXPECT_EQ(until, table.attributes_until(inode));
+    table.attributes_forgotten(inode);
+    EXPECT_EQ(TimePoint{}, table.attributes_until(inode));
+  }
+  EXPECT_EQ((std::vector<InodeId>{kRootInode, InodeId(7)}), table.all());
+  table.forget(InodeId(7), 1);
+  EXPECT_FALSE(table.may_have_pages(InodeId(7)));
+}
+
 }  // namespace
 }  // namespace cairn

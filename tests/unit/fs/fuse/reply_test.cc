@@ -29,13 +29,10 @@ TEST(ToStat, TypesModesAndBlocks) {
 }
 
 TEST(ToEntryParam, CarriesWhatIsLeftOfTheLease) {
-  fuse_entry_param param = to_entry_param({.inode = InodeId(5)}, 250ms);
+  fuse_entry_param param = to_entry_param({.inode = InodeId(5)}, {.name = 250ms, .attributes = 500ms});
   EXPECT_DOUBLE_EQ(0.25, param.entry_timeout);
-  EXPECT_DOUBLE_EQ(0.25, param.attr_timeout);
+  EXPECT_DOUBLE_EQ(0.5, param.attr_timeout);
   EXPECT_EQ(5u, param.ino);
-  param = to_entry_param({}, 250ms);  // no such name
-  EXPECT_EQ(0u, param.ino);
-  EXPECT_DOUBLE_EQ(0.25, param.entry_timeout);
 }
 
 }  // namespace
