@@ -26,7 +26,7 @@ bool is_set_id_cleared_by(const Attributes& a) {
 }  // namespace
 
 MemoryFileSystem::MemoryFileSystem(World& world, MemoryFileSystemOptions options)
-    : world_(world), options_(options), changed_(world.executor()) {
+    : world_(world), options_(options), changed_(world.executor()), tasks_(world.executor(), world.clock()) {
   auto root = std::make_unique<Inode>();
   root->attributes = {.inode = kRootInode, .type = FileType::kDirectory, .mode = 0755, .nlink = 2};
   root->parent = kRootInode;
@@ -137,20 +137,24 @@ Result<Entry> MemoryFileSystem::make(InodeId parent, std::string name, FileType 
 }
 
 Task<Result<Entry>> MemoryFileSystem::create(InodeId parent, std::string name, uint32_t mode, Caller caller) {
+  co_await change_may_begin(parent);
   co_return make(parent, std::move(name), FileType::kRegular, mode, 0, caller);
 }
 
 Task<Result<Entry>> MemoryFileSystem::make_node(InodeId parent, std::string name, FileType type, uint32_t mode,
                                                 uint32_t rdev, Caller caller) {
+  co_await change_may_begin(parent);
   co_return make(parent, std::move(name), type, mode, rdev, caller);
 }
 
 Task<Result<Entry>> MemoryFileSystem::make_directory(InodeId parent, std::string name, uint32_t mode, Caller caller) {
+  co_await change_may_begin(parent);
   co_return make(parent, std::move(name), FileType::kDirectory, mode, 0, caller);
 }
 
 Task<Result<Entry>> MemoryFileSystem::make_symlink(InodeId parent, std::string name, std::string target,
                                                    Caller caller) {
+  co_await change_may_begin(parent);
   Result<Entry> made = make(parent, std::move(name), FileType::kSymlink, 0777, 0, caller);
   if (!made) co_return made;
   Inode& inode = *find(made->attributes.inode);
@@ -160,6 +164,7 @@ Task<Result<Entry>> MemoryFileSystem::make_symlink(InodeId parent, std::string n
 }
 
 Task<Result<Entry>> MemoryFileSystem::link(InodeId id, InodeId new_parent, std::string new_name) {
+  co_await change_may_begin(new_parent);
   Inode* inode = find(id);
   if (!inode || inode->attributes.nlink == 0) co_return Error(ErrorCode::kNotFound);
   if (inode->attributes.type == FileType::kDirectory) co_return Error(ErrorCode::kPermission);
@@ -173,6 +178,7 @@ Task<Result<Entry>> MemoryFileSystem::link(InodeId id, InodeId new_parent, std::
 }
 
 Task<Result<void>> MemoryFileSystem::unlink(InodeId parent, std::string name) {
+  co_await change_may_begin(parent);
   Result<Inode::Named*> named = entry(parent, name);
   if (!named) co_return named.error();
   InodeId id = (*named)->inode;
@@ -183,6 +189,7 @@ Task<Result<void>> MemoryFileSystem::unlink(InodeId parent, std::string name) {
 }
 
 Task<Result<void>> MemoryFileSystem::remove_directory(InodeId parent, std::string name) {
+  co_await change_may_begin(parent);
   Result<Inode::Named*> named = entry(parent, name);
   if (!named) co_return named.error();
   InodeId id = (*named)->inode;
@@ -195,6 +202,8 @@ Task<Result<void>> MemoryFileSystem::remove_directory(InodeId parent, std::strin
 
 Task<Result<void>> MemoryFileSystem::rename(InodeId parent, std::string name, InodeId new_parent, std::string new_name,
                                             uint32_t flags) {
+  co_await change_may_begin(parent);
+  co_await change_may_begin(new_parent);
   Result<Inode::Named*> named = entry(parent, name);
   if (!named) co_return named.error();
   Inode& moved = *find((*named)->inode);
@@ -306,14 +315,12 @@ Task<Result<void>> MemoryFileSystem::set_xattr(InodeId inode, std::string name, 
                                                bool replace_only) {
   Inode* found = find(inode);
   if (!found) co_return Error(ErrorCode::kStale);
-  if (options_.controls && name == "user.hold-reads") {
-    held_ = InodeId(std::stoull(value));
-    changed_.notify_all();
-    co_return Result<void>();
-  }
-  if (options_.controls && name == "user.forget-pages") {
-    co_await caches_->forget_pages(InodeId(std::stoull(value)));
-    co_return Result<void>();
+  if (options_.controls) {
+    Result<bool> order = co_await obey(name, value);
+    if (!order) co_return order.error();
+    if (*order) co_return Result<void>();
+    found = find(inode);
+    if (!found) co_return Error(ErrorCode::kStale);
   }
   bool there = found->xattrs.contains(name);
   if (there && create_only) co_return Error(ErrorCode::kExists);
@@ -402,8 +409,7 @@ Task<Result<Payload>> MemoryFileSystem::read(HandleId id, uint64_t offset, uint3
   auto handle = handles_.find(id);
   if (handle == handles_.end()) co_return Error(ErrorCode::kBadHandle);
   InodeId wanted = handle->second.inode;
-  while (held_ == wanted)
-    co_await changed_.wait();
+  co_await may_begin(&MemoryFileSystem::held_reads_, wanted);
   handle = handles_.find(id);
   if (handle == handles_.end()) co_return Error(ErrorCode::kBadHandle);
   Inode& inode = *find(wanted);
@@ -422,6 +428,7 @@ Task<Result<Payload>> MemoryFileSystem::read(HandleId id, uint64_t offset, uint3
 }
 
 Task<Result<void>> MemoryFileSystem::write(HandleId id, uint64_t offset, Buffer data) {
+  if (handles_.contains(id)) co_await may_begin(&MemoryFileSystem::held_writes_, handles_.at(id).inode);
   Result<Inode*> inode = writable(id);
   if (!inode) co_return inode.error();
   if (offset + data.size() > 64 * kGiB) co_return Error(ErrorCode::kFileTooBig);
@@ -430,6 +437,7 @@ Task<Result<void>> MemoryFileSystem::write(HandleId id, uint64_t offset, Buffer 
 }
 
 Task<Result<uint64_t>> MemoryFileSystem::append(HandleId id, Buffer data) {
+  if (handles_.contains(id)) co_await may_begin(&MemoryFileSystem::held_writes_, handles_.at(id).inode);
   Result<Inode*> inode = writable(id);
   if (!inode) co_return inode.error();
   if (options_.appends_elsewhere) put(**inode, (*inode)->attributes.size, Buffer::copy_of("x"));
@@ -482,8 +490,105 @@ std::vector<FileSystem::Unsynced> MemoryFileSystem::unsynced() const {
 }
 
 Task<Result<void>> MemoryFileSystem::close(TimePoint deadline) {
+  co_await tasks_.stop();
   Result<void> synced = co_await sync_all(deadline);
   co_return synced;
+}
+
+// ---------------------------------------------------------------- orders, and what others do
+
+Task<void> MemoryFileSystem::may_begin(InodeId MemoryFileSystem::* held, InodeId inode) {
+  while (this->*held == inode)
+    co_await changed_.wait();
+  if (options_.takes == Duration::zero()) co_return;
+  Result<void> slept = co_await tasks_.sleep_for(options_.takes);
+  if (!slept) co_return;
+}
+
+Task<void> MemoryFileSystem::change_may_begin(InodeId directory) {
+  co_await may_begin(&MemoryFileSystem::held_changes_, directory);
+}
+
+Task<Result<bool>> MemoryFileSystem::obey(std::string order, std::string value) {
+  static const std::map<std::string, InodeId MemoryFileSystem::*> kHolds = {
+      {"user.hold-reads", &MemoryFileSystem::held_reads_},
+      {"user.hold-writes", &MemoryFileSystem::held_writes_},
+      {"user.hold-changes", &MemoryFileSystem::held_changes_}};
+  if (!order.starts_with("user.") || value.empty() || value[0] < '0' || value[0] > '9') co_return false;
+  InodeId inode(std::stoull(value));
+  std::string name = value.contains('/') ? value.substr(value.find('/') + 1) : std::string();
+  auto hold = kHolds.find(order);
+  if (hold != kHolds.end()) {
+    this->*hold->second = inode;
+    changed_.notify_all();
+  } else if (order == "user.forget-pages") {
+    co_await caches_->forget_pages(inode);
+  } else if (order == "user.forget-everything") {
+    co_await caches_->forget_everything();
+  } else if (order == "user.storm") {
+    co_await storm(std::chrono::milliseconds(inode.value));
+  } else if (order == "user.elsewhere-write") {
+    co_await caches_->forget_pages(inode);
+    Inode* file = find(inode);
+    if (!file) co_return Error(ErrorCode::kStale);
+    for (Buffer& block : file->blocks) {
+      for (std::byte& byte : block.mutable_span())
+        byte = static_cast<std::byte>(static_cast<unsigned>(byte) + 1);
+    }
+    touch(*file, true);
+  } else if (order == "user.elsewhere-chmod") {
+    co_await caches_->forget_attributes(inode);
+    Inode* file = find(inode);
+    if (!file) co_return Error(ErrorCode::kStale);
+    file->attributes.mode = 0600;
+    touch(*file, false);
+  } else if (order == "user.elsewhere-unlink") {
+    co_await caches_->forget_name(inode, name);
+    Result<Inode::Named*> named = entry(inode, name);
+    if (!named) co_return named.error();
+    InodeId id = (*named)->inode;
+    remove_name(*find(inode), name);
+    drop_link(id);
+  } else if (order == "user.elsewhere-create") {
+    co_await caches_->forget_name(inode, name);
+    Result<Entry> made = make(inode, name, FileType::kRegular, 0644, 0, {});
+    if (!made) co_return made.error();
+  } else {
+    co_return false;
+  }
+  co_return true;
+}
+
+Task<void> MemoryFileSystem::storm(Duration how_long) {
+  constexpr size_t kAtOnce = 8;
+  TimePoint end = world_.clock().now() + how_long;
+  TaskGroup recalls(world_.executor(), world_.clock());
+  while (world_.clock().now() < end && !tasks_.stop_requested()) {
+    if (recalls.size() < kAtOnce) recalls.spawn(storm_once());
+    Result<void> slept = co_await tasks_.sleep_for(std::chrono::milliseconds(1));
+    if (!slept) break;
+  }
+  co_await recalls.stop();
+}
+
+Task<void> MemoryFileSystem::storm_once() {
+  auto any = [this](size_t count) { return static_cast<ptrdiff_t>(world_.random().next_u64() % count); };
+  auto inode = std::next(inodes_.begin(), any(inodes_.size()));
+  InodeId id = inode->first;
+  std::string name = "none";
+  const std::map<std::string, Inode::Named>& entries = inode->second->entries;
+  if (!entries.empty()) name = std::next(entries.begin(), any(entries.size()))->first;
+  // Rarely, because it drops everything that the others could meet.
+  ptrdiff_t what = any(100);
+  if (what == 0) {
+    co_await caches_->forget_everything();
+  } else if (inode->second->attributes.type == FileType::kDirectory && what < 80) {
+    co_await caches_->forget_name(id, std::move(name));
+  } else if (what < 70) {
+    co_await caches_->forget_pages(id);
+  } else {
+    co_await caches_->forget_attributes(id);
+  }
 }
 
 size_t MemoryFileSystem::leaked_inodes() const {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "common/runtime/sync.h"
+#include "common/runtime/task_group.h"
 #include "common/runtime/world.h"
 #include "fs/client/file_system.h"
 
@@ -21,9 +22,16 @@ struct MemoryFileSystemOptions {
   bool appends_elsewhere = false;
   // unsynced() names what was written and not fsynced, and close() fails as if it could not be written.
   bool never_durable = false;
-  // Setting these extended attributes, on any inode, is an order about the inode whose number is the value:
-  // "user.hold-reads" (reads of it wait; "0": of none), "user.forget-pages" (tells the kernel, and waits until it has).
+  // Setting these extended attributes, on any inode, is an order about the inode whose number is the value, or about
+  // the name in a directory ("12/name"):
+  // "user.hold-reads", "user.hold-writes", "user.hold-changes" (reads or writes of it, changes of its names wait; "0":
+  // of none), "user.forget-pages" (tells the kernel, and waits until it has). What another mount does, after the kernel
+  // has let go: "user.elsewhere-write" (all bytes become the next letter), "user.elsewhere-chmod" (mode 0600),
+  // "user.elsewhere-unlink", "user.elsewhere-create" (an empty file). "user.storm": for so many milliseconds the kernel
+  // is told to forget one thing after another; "user.forget-everything".
   bool controls = false;
+  // Reads, writes and changes of names take that long, as if servers were asked.
+  Duration takes{};
 };
 
 class MemoryFileSystem final : public FileSystem {
@@ -117,6 +125,13 @@ class MemoryFileSystem final : public FileSystem {
   void put(Inode& inode, uint64_t offset, const Buffer& data);
   void resize(Inode& inode, uint64_t size);
   FileTime now() const;
+  // A change of the directory's names (a read, a write) may go on.
+  Task<void> change_may_begin(InodeId directory);
+  Task<void> may_begin(InodeId MemoryFileSystem::* held, InodeId inode);
+  // False if it is no order.
+  Task<Result<bool>> obey(std::string order, std::string value);
+  Task<void> storm(Duration how_long);
+  Task<void> storm_once();
 
   World& world_;
   const MemoryFileSystemOptions options_;
@@ -124,9 +139,10 @@ class MemoryFileSystem final : public FileSystem {
   std::map<InodeId, std::unique_ptr<Inode>> inodes_;
   std::map<HandleId, Handle> handles_;
   uint64_t next_inode_ = 2;
-  InodeId held_;  // whose reads wait
+  InodeId held_reads_, held_writes_, held_changes_;  // what waits: of this one
   Condition changed_;
   HandleId next_handle_ = 1;
+  TaskGroup tasks_;
 };
 
 }  // namespace cairn

@@ -113,7 +113,7 @@ TEST_F(MountEnd, AKilledProcessLeavesNothingThatHangs) {
 
 // The case for which the guardian is another process: the dead one is held in the kernel by its own mount.
 TEST_F(MountEnd, AProcessKilledWhileTheKernelHoldsItsNotificationIsCleared) {
-  mount({"controls"});
+  mount({"controls", "no_conflicts"});
   ino_t inode = prepare_file();
   ASSERT_TRUE(forget_pages(inode));
   ASSERT_TRUE(hold_reads(inode));
@@ -140,7 +140,7 @@ TEST_F(MountEnd, AProcessKilledWhileTheKernelHoldsItsNotificationIsCleared) {
 }
 
 TEST_F(MountEnd, ANotificationDoesNotStopTheLoop) {
-  mount({"controls"});
+  mount({"controls", "no_conflicts"});
   ino_t inode = prepare_file();
   ASSERT_TRUE(forget_pages(inode));
   ASSERT_TRUE(hold_reads(inode));

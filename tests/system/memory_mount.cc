@@ -1,6 +1,6 @@
 // Mounts a MemoryFileSystem: what fuse_memory_test and measurements of FUSE itself run on.
-//   memory_mount MOUNTPOINT [foreground] [poll_us=N] [appends_elsewhere] [never_durable] [controls] [old_kernel] [ro]
-//   [no_master]
+//   memory_mount MOUNTPOINT [foreground] [poll_us=N] [appends_elsewhere] [never_durable] [controls] [valid_long]
+//   [takes_ms=N] [no_conflicts] [old_kernel] [no_epoch] [ro] [no_master]
 //                options=A,B
 #include <cstdio>
 #include <cstdlib>
@@ -47,8 +47,20 @@ int main(int argc, char** argv) {
       mount.flush_timeout = std::chrono::milliseconds(200);
     } else if (option == "controls") {
       memory.controls = true;
+    } else if (option == "valid_long") {
+      memory.valid_for = std::chrono::minutes(10);
+    } else if (option == "no_conflicts") {
+      mount.conflict_time = {};
+    } else if (option.starts_with("takes_ms=")) {
+      memory.takes = std::chrono::milliseconds(std::atoi(argv[i] + 9));
     } else if (option == "old_kernel") {
-      mount.kernel = {.kill_privileges = false, .readdirplus = false, .parallel_dirops = false};
+      mount.kernel = {.kill_privileges = false,
+                      .readdirplus = false,
+                      .parallel_dirops = false,
+                      .epoch = false,
+                      .direct_mmap = false};
+    } else if (option == "no_epoch") {
+      mount.kernel.epoch = false;
     } else if (option == "no_master") {
       fail = true;
     } else if (option.starts_with("options=")) {

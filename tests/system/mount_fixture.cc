@@ -126,12 +126,12 @@ void MountFixture::mount(const std::vector<std::string>& options) {
   record_ = *record;
 }
 
-bool MountFixture::wait_for_end(pid_t pid, std::chrono::seconds limit) {
+bool MountFixture::wait_for_end(pid_t pid, std::chrono::milliseconds limit) {
   if (pid <= 0) return true;
   int fd = static_cast<int>(::syscall(SYS_pidfd_open, pid, 0));
   if (fd < 0) return errno == ESRCH;
   pollfd waited{.fd = fd, .events = POLLIN, .revents = 0};
-  int ready = ::poll(&waited, 1, static_cast<int>(std::chrono::milliseconds(limit).count()));
+  int ready = ::poll(&waited, 1, static_cast<int>(limit.count()));
   ::close(fd);
   return ready == 1;
 }

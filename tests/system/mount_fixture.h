@@ -25,7 +25,7 @@ class MountFixture : public ::testing::Test {
 
   std::string path(const std::string& name) const { return mountpoint_ + "/" + name; }
   // True if it has ended by then.
-  static bool wait_for_end(pid_t pid, std::chrono::seconds limit);
+  static bool wait_for_end(pid_t pid, std::chrono::milliseconds limit);
   bool mounted() const;
   std::string log_text() const;
 
