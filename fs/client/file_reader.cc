@@ -16,9 +16,6 @@ constexpr Duration kRoundPause = std::chrono::milliseconds(100);
 constexpr int kRoundPauseDoublings = 3;
 // While a version is raised (a replica joins) the replicas are ahead of what the master says: that passes.
 constexpr Duration kRaiseWait = std::chrono::seconds(20);
-// A layout is used at least this long even when its lease gives nothing (somebody writes the file): replicas check the
-// version anyway.
-constexpr Duration kLayoutMin = std::chrono::milliseconds(200);
 
 // [from, from + size) of what a replica sent, which begins at `begin`; zeros beyond its end and from `limit` on.
 Payload cut(const Buffer& data, uint32_t begin, uint32_t from, uint32_t size, uint32_t limit) {
@@ -31,8 +28,8 @@ Payload cut(const Buffer& data, uint32_t begin, uint32_t from, uint32_t size, ui
 }
 }  // namespace
 
-FileReader::FileReader(World& world, MasterLink& master, ServerPool& servers, InodeId inode)
-    : world_(world), master_(master), servers_(servers), inode_(inode) {}
+FileReader::FileReader(World& world, MasterLink& master, ServerPool& servers, LeaseKeeper& leases, InodeId inode)
+    : world_(world), master_(master), servers_(servers), leases_(leases), inode_(inode) {}
 
 Task<Result<Payload>> FileReader::read(uint64_t offset, uint32_t size, FileWriter* writer) {
   Payload out;
@@ -55,12 +52,15 @@ Task<Result<void>> FileReader::load_layout(uint32_t index) {
   request.inode = inode_;
   request.first_index = index / kLayoutChunks * kLayoutChunks;
   request.count = kLayoutChunks;
-  TimePoint asked = world_.clock().now();
+  bool held = leases_.usable(inode_);
+  uint64_t recall = leases_.last_recall(inode_);
   auto reply = co_await master_.ask(request);
   if (!reply) co_return reply.error();
   layout_.clear();
   layout_first_ = request.first_index;
-  layout_until_ = std::max(MasterLink::lease_end(asked, reply->lease), asked + kLayoutMin);
+  // The lease was held all the time. (One that came with this answer is no lease on the attributes that are known.)
+  bool still = leases_.usable(inode_) && leases_.last_recall(inode_) == recall;
+  layout_leased_ = held && still && reply->lease.duration_ms > 0;
   for (ChunkLocation& location : reply->chunks) {
     uint32_t at = location.index;
     layout_[at] = std::move(location);
@@ -83,7 +83,9 @@ Task<Result<FileReader::Place>> FileReader::find(uint32_t index, FileWriter* wri
     place.capability = open->grant().capability;
     co_return place;
   }
-  bool known = layout_until_ > world_.clock().now() && index >= layout_first_ && index - layout_first_ < kLayoutChunks;
+  // While a recall is worked on reads go on as before: it may be waiting for them.
+  bool leased = layout_leased_ && (leases_.shared(inode_) || leases_.recalling(inode_));
+  bool known = leased && index >= layout_first_ && index - layout_first_ < kLayoutChunks;
   if (!known) {
     Result<void> loaded = co_await load_layout(index);
     if (!loaded) co_return loaded.error();

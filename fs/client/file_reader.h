@@ -1,4 +1,4 @@
-// FileReader: reads the data of one inode: where its chunks are (kept for as long as the lease that came with it),
+// FileReader: reads the data of one inode: where its chunks are (kept while the inode's lease is held),
 // which replica to ask, the checks of what it answers, and the next replica when one fails.
 //
 // Loop thread only; must outlive its reads (the mount ends them first).
@@ -17,12 +17,12 @@ namespace cairn {
 
 class FileReader {
  public:
-  FileReader(World& world, MasterLink& master, ServerPool& servers, InodeId inode);
+  FileReader(World& world, MasterLink& master, ServerPool& servers, LeaseKeeper& leases, InodeId inode);
 
   // [offset, offset + size), which lies within the file. `writer`: of the same inode, if this mount writes it.
   Task<Result<Payload>> read(uint64_t offset, uint32_t size, FileWriter* writer);
   // Chunks have moved or changed: what is known of them is asked for again.
-  void forget_layout() { layout_until_ = TimePoint{}; }
+  void forget_layout() { layout_leased_ = false; }
 
  private:
   struct Place {  // of one chunk, for one read
@@ -42,10 +42,11 @@ class FileReader {
   World& world_;
   MasterLink& master_;
   ServerPool& servers_;
+  LeaseKeeper& leases_;
   InodeId inode_;
   std::map<uint32_t, ChunkLocation> layout_;  // of [layout_first_, layout_first_ + kLayoutChunks)
   uint32_t layout_first_ = 0;
-  TimePoint layout_until_{};
+  bool layout_leased_ = false;
 };
 
 }  // namespace cairn

@@ -33,7 +33,7 @@ struct ClientOptions {
   Duration request_timeout = std::chrono::seconds(60);  // no master: wait that long, then kIo
   uint64_t write_buffer_bytes = 256 * kMiB;             // what is not yet durable, over all files
   uint64_t read_ahead_bytes = 16 * kMiB;                // a sequential reader's
-  uint64_t cache_entries = 100'000;                     // names and attributes kept under leases
+  uint64_t cache_entries = 500'000;                     // names, attributes and leases kept, of each
   uint32_t reclaim_page = 32'768;                       // open files told to a new master in one message
 };
 
@@ -63,8 +63,8 @@ class KernelCaches {
   virtual ~KernelCaches() = default;
   virtual Task<void> forget_pages(InodeId inode) = 0;  // all pages and the attributes of the inode
   virtual Task<void> forget_attributes(InodeId inode) = 0;
-  // A name that the kernel may hold, and the directory's listing. Completes, too, when the kernel cannot let go because a
-  // change of that directory by this mount waits for the master, and the name is sure to be looked up again.
+  // A name that the kernel may hold, and the directory's listing. Completes, too, when the kernel cannot let go because
+  // a change of that directory by this mount waits for the master, and the name is sure to be looked up again.
   virtual Task<void> forget_name(InodeId directory, std::string name) = 0;
   // Everything: the session has ended, or its time was over and others may have changed anything.
   virtual Task<void> forget_everything() = 0;

@@ -21,9 +21,8 @@ constexpr Duration kCloseBeat = std::chrono::milliseconds(25);
 constexpr Duration kServersWait = std::chrono::seconds(30);
 constexpr Duration kAskAgain = std::chrono::milliseconds(500);
 constexpr Duration kWriteBackRetry = std::chrono::seconds(1);
-// Other mounts may look at the file: a lease that is about to end is renewed before more is written.
-constexpr Duration kLeaseMargin = std::chrono::milliseconds(150);
-constexpr Duration kLeaseHold = std::chrono::milliseconds(250);
+constexpr Duration kLeaseAgain = std::chrono::milliseconds(5);  // it was recalled before it arrived
+constexpr Duration kLowerAfter = std::chrono::seconds(5);       // nothing was written for so long
 
 uint32_t chunk_index(uint64_t offset) {
   return static_cast<uint32_t>(offset / kChunkSizeBytes);
@@ -35,55 +34,88 @@ FileWriter::FileWriter(WriterShared& shared, Attributes attributes)
       inode_(attributes.inode),
       base_(attributes),
       size_(attributes.size),
+      lease_mutex_(shared.world.executor()),
       write_mutex_(shared.world.executor()),
       sync_mutex_(shared.world.executor()),
       tasks_(shared.world.executor(), shared.world.clock()) {}
 
 FileWriter::~FileWriter() = default;
 
-void FileWriter::created(TimePoint lease_until) {
-  lease_until_ = lease_until;
-}
-
 // ---------------------------------------------------------------- the lease
 
-Task<Result<void>> FileWriter::ensure_lease() {
-  let_go_of_idle();
-  TimePoint until = deadline();
-  while (lease_until_ < shared_.world.clock().now() + kLeaseMargin) {
+class FileWriter::Writing {
+ public:
+  explicit Writing(FileWriter& writer) : writer_(writer) { ++writer_.writing_; }
+  ~Writing() { --writer_.writing_; }
+  Writing(const Writing&) = delete;
+  Writing& operator=(const Writing&) = delete;
+
+ private:
+  FileWriter& writer_;
+};
+
+Task<Result<void>> FileWriter::ensure_lease(TimePoint until) {
+  for (;;) {
+    let_go_of_idle();
+    Result<void> settled = co_await shared_.leases.wait_settled(inode_, until);
+    if (!settled) co_return settled;
+    if (may_write()) co_return Result<void>();
+    Result<void> valid = co_await shared_.master.wait_valid(until);
+    if (!valid) co_return valid;
+    Semaphore::Permit turn = co_await lease_mutex_.lock();
+    if (shared_.leases.exclusive(inode_)) continue;
+    if (shared_.world.clock().now() >= until) co_return Error(ErrorCode::kIo, "no write lease in time");
     WriteLeaseRequest request;
     request.inode = inode_;
-    request.renew = dirty();
-    TimePoint asked = shared_.world.clock().now();
+    // A recall of what we hold is answered meanwhile: two who both want to write do not wait for one another.
     auto reply = co_await shared_.master.ask_until(request, until);
-    if (reply) {
-      lease_until_ = MasterLink::lease_end(asked, reply->lease);
-      take_attributes(reply->attributes);
-      break;
-    }
-    if (!reply.failed_with(ErrorCode::kWait)) co_return reply.error();
-    // Somebody else wants the file: what is dirty goes first, then it is their turn, then ours.
-    Result<void> synced = co_await sync_as(SyncKind::kAll);
-    if (!synced) co_return synced;
-    ReleaseWriteLeaseRequest release;
-    release.inode = inode_;
-    auto released = co_await shared_.master.ask_until(release, until);
-    if (!released) co_return released.error();
-    lease_until_ = TimePoint{};
-    if (shared_.world.clock().now() >= until) co_return Error(ErrorCode::kIo, "no write lease in time");
+    if (!reply) co_return reply.error();
+    bool held = shared_.leases.granted_exclusive(inode_, reply->lease);
+    take_attributes(reply->attributes, reply->lease);
+    if (held) continue;
+    Result<void> slept = co_await tasks_.sleep_for(kLeaseAgain);
+    if (!slept) co_return slept;
   }
-  co_return Result<void>();
+}
+
+Task<void> FileWriter::give_up_lease(bool forget) {
+  Result<void> synced = co_await sync_as(SyncKind::kAll);
+  if (!synced && dirty()) {
+    log_error("client.recall_lost_data", "inode={} error={}", inode_, quoted(synced.error().message()));
+    discard();
+    failed(synced.error());
+  }
+  if (forget) retire_clean();
+  lease_seen_ = shared_.world.clock().now();
+}
+
+bool FileWriter::may_lower() const {
+  bool quiet = written_ + kLowerAfter < shared_.world.clock().now();
+  return quiet && !chunks_.empty() && writing_ == 0 && !dirty() && !syncing_ && shared_.leases.exclusive(inode_);
+}
+
+Task<void> FileWriter::lower_lease() {
+  Semaphore::Permit turn = co_await lease_mutex_.lock();
+  if (!may_lower()) co_return;
+  lease_seen_ = shared_.world.clock().now();
+  shared_.leases.lowered(inode_);
+  ReleaseWriteLeaseRequest request;
+  request.inode = inode_;
+  request.keep_shared = true;
+  // Until it is answered nobody here asks for the lease again.
+  auto lowered = co_await shared_.master.ask_until(request, deadline());
+  if (!lowered) log_warning("client.lower_failed", "inode={} error={}", inode_, quoted(lowered.error().message()));
 }
 
 // What the master says of the file. If its content moved while we had no lease on it, the chunks that we know are no
 // longer ours.
-void FileWriter::take_attributes(const Attributes& attributes) {
+void FileWriter::take_attributes(const Attributes& attributes, const Lease& lease) {
   if (attributes.change < base_.change) return;  // a commit's answer came first
   bool moved = attributes.data_change != base_.data_change;
   base_ = attributes;
   if (moved) retire_clean();
   if (!dirty()) size_ = attributes.size;
-  shared_.learned(attributes, false);
+  shared_.learned(attributes, lease, false);
 }
 
 void FileWriter::retire_clean() {
@@ -103,26 +135,37 @@ void FileWriter::moved_elsewhere(const Attributes& attributes) {
 
 Task<Result<void>> FileWriter::write(uint64_t offset, Buffer data) {
   if (offset + data.size() > kMaxFileSizeBytes) co_return Error(ErrorCode::kFileTooBig);
-  Result<void> leased = co_await ensure_lease();
-  if (!leased) co_return leased;
-  Semaphore::Permit turn = co_await write_mutex_.lock();
-  Result<void> written = co_await write_locked(offset, std::move(data));
-  co_return written;
+  TimePoint until = deadline();
+  for (;;) {
+    Result<void> leased = co_await ensure_lease(until);
+    if (!leased) co_return leased;
+    Semaphore::Permit turn = co_await write_mutex_.lock();
+    if (!may_write()) continue;
+    Writing writing(*this);
+    Result<void> written = co_await write_locked(offset, std::move(data));
+    co_return written;
+  }
 }
 
 Task<Result<uint64_t>> FileWriter::append(Buffer data) {
-  Result<void> leased = co_await ensure_lease();
-  if (!leased) co_return leased.error();
-  Semaphore::Permit turn = co_await write_mutex_.lock();
-  uint64_t offset = size_;
-  if (offset + data.size() > kMaxFileSizeBytes) co_return Error(ErrorCode::kFileTooBig);
-  Result<void> written = co_await write_locked(offset, std::move(data));
-  if (!written) co_return written.error();
-  co_return offset;
+  TimePoint until = deadline();
+  for (;;) {
+    Result<void> leased = co_await ensure_lease(until);
+    if (!leased) co_return leased.error();
+    Semaphore::Permit turn = co_await write_mutex_.lock();
+    if (!may_write()) continue;
+    Writing writing(*this);
+    uint64_t offset = size_;
+    if (offset + data.size() > kMaxFileSizeBytes) co_return Error(ErrorCode::kFileTooBig);
+    Result<void> written = co_await write_locked(offset, std::move(data));
+    if (!written) co_return written.error();
+    co_return offset;
+  }
 }
 
 Task<Result<void>> FileWriter::write_locked(uint64_t offset, Buffer data) {
   TimePoint until = deadline();
+  lease_seen_ = written_ = shared_.world.clock().now();
   while (!data.empty()) {
     uint64_t in_chunk = kChunkSizeBytes - offset % kChunkSizeBytes;
     size_t size = static_cast<size_t>(std::min<uint64_t>(data.size(), in_chunk));
@@ -145,7 +188,6 @@ Task<Result<void>> FileWriter::write_locked(uint64_t offset, Buffer data) {
     }
   }
   plan_write_back(kWriteBackDelay);
-  start_holding();
   co_return Result<void>();
 }
 
@@ -321,8 +363,8 @@ Task<Result<void>> FileWriter::sync_as(SyncKind kind) {
       again = co_await ask_versions();
   }
   if (done && generation == generation_ && gathered_bytes_ == 0 && !must_commit(SyncKind::kData)) dirty_ = false;
-  // A chunk broke while its commit was on its way, and the masters have settled it: that is the error, and what else was
-  // written is still here.
+  // A chunk broke while its commit was on its way, and the masters have settled it: that is the error, and what else
+  // was written is still here.
   std::optional<Error> broken = broken_chunk();
   if (!done && broken) done = *broken;
   // The master's last word: the chunk, or the file, is somebody else's. Asking again would change nothing.
@@ -415,50 +457,8 @@ Task<Result<void>> FileWriter::commit(Written written, bool seal) {
   }
   if (mtime_ == written.mtime) mtime_.reset();
   base_ = reply->attributes;
-  shared_.learned(reply->attributes, true);
+  shared_.learned(reply->attributes, reply->lease, true);
   co_return Result<void>();
-}
-
-void FileWriter::start_holding() {
-  if (holding_) return;
-  holding_ = true;
-  tasks_.spawn(hold_lease());
-}
-
-Task<void> FileWriter::hold_lease() {
-  while (dirty()) {
-    Result<void> slept = co_await tasks_.sleep_for(kLeaseHold);
-    if (!slept || !dirty()) break;
-    if (lease_until_ > shared_.world.clock().now() + 2 * kLeaseHold) continue;
-    WriteLeaseRequest request;
-    request.inode = inode_;
-    request.renew = true;
-    TimePoint asked = shared_.world.clock().now();
-    auto reply = co_await shared_.master.ask_until(request, asked + kMasterAttempt);
-    if (reply) {
-      let_go_of_idle();
-      lease_until_ = MasterLink::lease_end(asked, reply->lease);
-    } else if (reply.failed_with(ErrorCode::kWait) && !yielding_) {
-      // Asking goes on meanwhile: the master keeps the lease for us while we flush.
-      yielding_ = true;
-      tasks_.spawn(yield_lease());
-    }
-  }
-  holding_ = false;
-}
-
-// Somebody else waits: what is dirty goes out now, and the next write here waits for its turn.
-Task<void> FileWriter::yield_lease() {
-  lease_until_ = TimePoint{};
-  Result<void> synced = co_await sync_as(SyncKind::kAll);
-  if (synced) {
-    lease_until_ = TimePoint{};
-    ReleaseWriteLeaseRequest release;
-    release.inode = inode_;
-    auto released = co_await shared_.master.ask_until(release, shared_.world.clock().now() + kMasterAttempt);
-    if (!released) log_debug("client.release_failed", "inode={}", inode_);  // it runs out by itself
-  }
-  yielding_ = false;
 }
 
 void FileWriter::plan_write_back(Duration delay) {
@@ -589,7 +589,9 @@ bool FileWriter::superseded(uint32_t index) {
 }
 
 void FileWriter::let_go_of_idle() {
-  if (lease_until_ + std::chrono::milliseconds(kWriterKeepsChunksMs) > shared_.world.clock().now()) return;
+  TimePoint now = shared_.world.clock().now();
+  if (shared_.leases.exclusive(inode_)) lease_seen_ = now;
+  if (lease_seen_ + std::chrono::milliseconds(kWriterKeepsChunksMs) > now) return;
   std::vector<uint32_t> indexes;
   for (const auto& [index, chunk] : chunks_)
     indexes.push_back(index);
@@ -611,7 +613,6 @@ void FileWriter::discard() {
   gathered_bytes_ = 0;
   dirty_ = false;
   mtime_.reset();
-  lease_until_ = TimePoint{};
 }
 
 Task<void> FileWriter::stop() {

@@ -1,6 +1,6 @@
-// FileWriter: everything that this mount writes to one inode. It holds the inode's exclusive lease while there is
-// anything dirty, gathers small writes, cuts them into chunks, and makes them durable and visible: data on all replicas
-// first, then size, time and chunks at the master by one commit.
+// FileWriter: everything that this mount writes to one inode. Under the inode's exclusive lease it gathers small
+// writes, cuts them into chunks, and makes them durable and visible: data on all replicas first, then size, time and
+// chunks at the master by one commit.
 //
 // Loop thread only. The owner awaits stop() before it goes.
 #pragma once
@@ -15,6 +15,7 @@
 #include "common/runtime/task_group.h"
 #include "fs/client/chunk_writer.h"
 #include "fs/client/grant_pool.h"
+#include "fs/client/lease_keeper.h"
 
 namespace cairn {
 
@@ -24,11 +25,12 @@ struct WriterShared {
   MasterLink& master;
   ServerPool& servers;
   GrantPool& grants;
+  LeaseKeeper& leases;
   Semaphore& memory;  // bytes not yet durable
   Duration request_timeout;
   // Attributes that a commit or a lease brought: the mount knows them now. `ours`: the content moved by our own writes
   // only.
-  std::function<void(const Attributes&, bool ours)> learned;
+  std::function<void(const Attributes&, const Lease&, bool ours)> learned;
   // A write error: what was written to the inode, and is perhaps in the kernel's pages, may be lost.
   std::function<void(InodeId)> gave_up;
 };
@@ -38,8 +40,13 @@ class FileWriter {
   FileWriter(WriterShared& shared, Attributes attributes);
   ~FileWriter();
 
-  // The lease came with the creation of the file, asked for at `asked`.
-  void created(TimePoint lease_until);
+  // The lease is recalled, and goes when this is done: what was written is durable and committed, or, if that could not
+  // be, given up with an error for the handles. Writes that come wait for the next lease. `forget`: somebody else
+  // writes.
+  Task<void> give_up_lease(bool forget);
+  // Nothing has been written for a while, but chunks are open: others may read, the master may seal them.
+  bool may_lower() const;
+  Task<void> lower_lease();
   Task<Result<void>> write(uint64_t offset, Buffer data);
   // At the end of the file, as O_APPEND wants it. Gives the offset.
   Task<Result<uint64_t>> append(Buffer data);
@@ -55,8 +62,8 @@ class FileWriter {
   // The master changed size or chunks on this mount's behalf (truncate): what is known of chunks is asked for again.
   // Everything must be clean.
   void truncated(const Attributes& attributes);
-  // The application sets the time itself: no commit with an older one may be on its way meanwhile (hold the permit), and none later brings it
-  // (mtime_is_set()).
+  // The application sets the time itself: no commit with an older one may be on its way meanwhile (hold the permit),
+  // and none later brings it (mtime_is_set()).
   Task<Semaphore::Permit> pause_commits() { return sync_mutex_.lock(); }
   void mtime_is_set() { mtime_.reset(); }
 
@@ -71,10 +78,11 @@ class FileWriter {
   // Write errors: each handle is told once. The number moves with each new error.
   uint64_t error_count() const { return error_count_; }
   const Error& last_error() const { return last_error_; }
-  // A replica says that this chunk has been opened by somebody else since: it is not ours any more. True if it was dropped.
+  // A replica says that this chunk has been opened by somebody else since: it is not ours any more. True if it was
+  // dropped.
   bool superseded(uint32_t index);
-  // The content is somebody else's work since: what was open here is not asked any more. A replica that missed the raise
-  // of its version would answer with what it has.
+  // The content is somebody else's work since: what was open here is not asked any more. A replica that missed the
+  // raise of its version would answer with what it has.
   void moved_elsewhere(const Attributes& attributes);
   // The session ended: what was not durable is lost.
   void lose(Error error);
@@ -82,12 +90,14 @@ class FileWriter {
   void discard();
 
   uint32_t writers = 0;  // handles open for writing
-  bool idle() const { return writers == 0 && !dirty() && !syncing_ && !write_back_planned_ && !holding_ && !yielding_; }
+  bool idle() const { return writers == 0 && !dirty() && !syncing_ && !write_back_planned_ && writing_ == 0; }
   Task<void> stop();
 
  private:
   Task<Result<void>> write_locked(uint64_t offset, Buffer data);
-  Task<Result<void>> ensure_lease();
+  Task<Result<void>> ensure_lease(TimePoint until);
+  bool may_write() const { return shared_.leases.exclusive(inode_) && !shared_.leases.recalling(inode_); }
+  class Writing;
   Task<Result<std::shared_ptr<ChunkWriter>>> writer_for(uint32_t index);
   Task<Result<void>> send_gathered(bool sync);
   void gather(uint64_t offset, Buffer piece, Semaphore::Permit permit);
@@ -108,11 +118,7 @@ class FileWriter {
   Task<void> write_back(Duration delay);
   void plan_write_back(Duration delay);
   Task<void> finish();
-  // While anything is dirty nobody else may write the file: the lease is renewed, or, when somebody waits for it, kept until the flush is done.
-  Task<void> hold_lease();
-  Task<void> yield_lease();
-  void start_holding();
-  void take_attributes(const Attributes& attributes);
+  void take_attributes(const Attributes& attributes, const Lease& lease);
   std::optional<Error> broken_chunk() const;
   void failed(Error error);
   void retire(uint32_t index);
@@ -131,7 +137,8 @@ class FileWriter {
   std::optional<FileTime> mtime_;  // of writes not committed
   bool dirty_ = false;             // something was sent, or its commit is missing
   uint64_t generation_ = 0;        // moves with each write
-  TimePoint lease_until_{};
+  TimePoint lease_seen_{};         // when we held the exclusive lease, the last time that anybody looked
+  TimePoint written_{};            // the last write
 
   // One run of bytes within one chunk, not yet sent.
   Payload gathered_;
@@ -150,12 +157,12 @@ class FileWriter {
   std::map<uint32_t, OpenChunk> chunks_;
   std::vector<std::shared_ptr<ChunkWriter>> retired_;  // broken, sealed or cut off; stopped by stop_retired()
 
+  Mutex lease_mutex_;  // who asks for the lease, or lowers it
   Mutex write_mutex_;
   Mutex sync_mutex_;
   bool syncing_ = false;
   bool write_back_planned_ = false;
-  bool holding_ = false;
-  bool yielding_ = false;
+  uint32_t writing_ = 0;  // writes under way
   bool stopping_retired_ = false;
   uint64_t error_count_ = 0;
   Error last_error_{ErrorCode::kIo};

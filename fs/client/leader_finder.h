@@ -60,6 +60,10 @@ class LeaderFinder {
   Task<Result<typename Method<Request>::Reply>> ask_once(Request request, TimePoint deadline,
                                                          Duration attempt = kMasterAttempt);
 
+  // Of a request that the leader keeps until it has something to say: that it waits says nothing about the leader.
+  template <class Request>
+  Task<Result<typename Method<Request>::Reply>> ask_patiently(Request request, TimePoint deadline);
+
   // Called when a leader has been found: another one, or the one before again.
   void on_found(std::function<void()> callback) { found_ = std::move(callback); }
   void set_cluster(ClusterId cluster);
@@ -140,6 +144,24 @@ Task<Result<typename Method<Request>::Reply>> LeaderFinder::ask_once(Request req
     error = answer.error();
   }
   if (is_masters_trouble(error.code)) co_await failed(*master, error, began, moves, deadline);
+  co_return error;
+}
+
+template <class Request>
+Task<Result<typename Method<Request>::Reply>> LeaderFinder::ask_patiently(Request request, TimePoint deadline) {
+  Master* master = leader_;
+  if (!master) {
+    Result<Master*> awaited = co_await wait_leader(deadline);
+    if (!awaited) co_return awaited.error();
+    master = *awaited;
+  }
+  uint64_t moves = moves_;
+  TimePoint began = world_.clock().now();
+  auto answer = co_await typed_call(master->client, std::move(request), RpcClient::CallOptions{.deadline = deadline});
+  if (answer) co_return std::move(answer->reply);
+  Error error = answer.error();
+  if (is_masters_trouble(error.code) && error.code != ErrorCode::kTimeout)
+    co_await failed(*master, error, began, moves, deadline);
   co_return error;
 }
 

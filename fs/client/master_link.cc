@@ -9,6 +9,10 @@ namespace cairn {
 
 namespace {
 constexpr Duration kCloseWait = std::chrono::seconds(2);
+// Between clocks of two machines: what 1 % is of the session's time, and this.
+constexpr Duration kValidMargin = std::chrono::milliseconds(200);
+constexpr Duration kRenewPeriodMin = std::chrono::milliseconds(100);
+constexpr Duration kRenewPeriodMax = std::chrono::seconds(3);
 }  // namespace
 
 MasterLink::MasterLink(World& world, ClientOptions options)
@@ -17,6 +21,9 @@ MasterLink::MasterLink(World& world, ClientOptions options)
       masters_(world, options_.masters, options_.program),
       replaced_(world.executor()),
       renewal_(world.executor()),
+      valid_(world.executor()),
+      requests_(world.metrics().counter("cairn_client_master_requests_total",
+                                        "requests to masters, without those that keep the session alive")),
       tasks_(world.executor(), world.clock()) {
   masters_.on_found([this] {
     renew_now_ = true;
@@ -32,7 +39,10 @@ Task<Result<void>> MasterLink::open_session() {
   TimePoint deadline = world_.clock().now() + options_.connect_timeout;
   Result<void> opened = co_await try_open_session(deadline);
   if (!opened) co_return opened;
-  tasks_.on_stop([this] { renewal_.notify_all(); });
+  tasks_.on_stop([this] {
+    renewal_.notify_all();
+    valid_.notify_all();
+  });
   tasks_.spawn(renew_forever());
   co_return opened;
 }
@@ -48,6 +58,7 @@ Task<Result<void>> MasterLink::try_open_session(TimePoint deadline) {
       cluster_ = reply->cluster;
       term_ = reply->term;
       session_time_ = std::chrono::milliseconds(reply->duration_ms);
+      valid_until_ = asked + session_time_ - session_time_ / 100 - kValidMargin;
       next_sequence_ = 1;
       in_flight_.clear();
       masters_.set_cluster(cluster_);
@@ -70,6 +81,29 @@ void MasterLink::learn_time(TimePoint asked, FileTime now) {
   wall_offset_ns_ = now + half - world_.clock().wall().ns;
 }
 
+void MasterLink::count_request() {
+  ++requests_sent_;
+  requests_.add();
+}
+
+Duration MasterLink::valid_left() const {
+  if (replacing_) return Duration::zero();
+  return std::max(valid_until_ - world_.clock().now(), Duration::zero());
+}
+
+Task<Result<void>> MasterLink::wait_valid(TimePoint deadline) {
+  while (suspended() && !tasks_.stop_requested()) {
+    if (world_.clock().now() >= deadline) co_return Error(ErrorCode::kIo, "no master renews the session");
+    if (!wanted_valid_) {
+      wanted_valid_ = true;
+      renew_now_ = true;
+      renewal_.notify_all();
+    }
+    (void)co_await valid_.wait_until(world_.clock(), deadline);
+  }
+  co_return tasks_.stop_requested() ? Result<void>(ErrorCode::kCancelled) : Result<void>();
+}
+
 Task<Result<MutationReply>> MasterLink::mutate(MetaOp op) {
   TimePoint deadline = world_.clock().now() + options_.request_timeout;
   while (replacing_)
@@ -84,7 +118,7 @@ Task<Result<MutationReply>> MasterLink::mutate(MetaOp op) {
   for (;;) {
     request.first_unacknowledged =
         in_flight_.empty() ? request.sequence : std::min(*in_flight_.begin(), request.sequence);
-    ++requests_sent_;
+    count_request();
     auto reply = co_await masters_.ask_once(request, deadline);
     if (reply) {
       result = std::move(*reply);
@@ -99,12 +133,16 @@ Task<Result<MutationReply>> MasterLink::mutate(MetaOp op) {
       break;
     }
   }
-  if (session_ == request.session) in_flight_.erase(request.sequence);
+  if (session_ == request.session) {
+    in_flight_.erase(request.sequence);
+  } else if (result) {
+    result->lease = result->parent_lease = {};
+  }
   co_return result;
 }
 
 Task<bool> MasterLink::may_retry(Error error, TimePoint deadline, SessionId used) {
-  if (tasks_.stop_requested()) co_return false;
+  if (tasks_.stop_requested() || closing_) co_return false;
   if (error.code == ErrorCode::kSessionEnded) {
     if (used == session_ && !replacing_) {
       replacing_ = true;
@@ -127,20 +165,38 @@ Task<void> MasterLink::replace_session() {
     Result<void> slept = co_await tasks_.sleep_for(std::chrono::seconds(1));
     if (!slept) break;
   }
+  if (session_lost_) co_await session_lost_();
   replacing_ = false;
-  if (session_lost_) session_lost_();
+  wanted_valid_ = false;
   replaced_.notify_all();
+  valid_.notify_all();
 }
 
 Task<void> MasterLink::renew_forever() {
   while (!tasks_.stop_requested()) {
-    TimePoint next = world_.clock().now() + std::clamp<Duration>(session_time_ * 3 / 10, std::chrono::milliseconds(500),
-                                                                 std::chrono::seconds(3));
+    TimePoint next =
+        world_.clock().now() + std::clamp<Duration>(session_time_ * 3 / 10, kRenewPeriodMin, kRenewPeriodMax);
     while (!renew_now_ && world_.clock().now() < next && !tasks_.stop_requested())
       (void)co_await renewal_.wait_until(world_.clock(), next);
     renew_now_ = false;
     if (replacing_ || tasks_.stop_requested()) continue;
     co_await renew_once();
+    wanted_valid_ = false;
+    valid_.notify_all();
+  }
+}
+
+Task<Result<RenewSessionReply>> MasterLink::renew(RenewSessionRequest request) {
+  TimePoint deadline = world_.clock().now() + std::max<Duration>(session_time_, kMasterAttempt);
+  for (;;) {
+    request.session = session_;
+    auto reply = co_await masters_.ask_once(request, deadline);
+    if (reply && request.session == session_) co_return reply;
+    Error error = reply ? Error(ErrorCode::kSessionEnded) : reply.error();
+    bool again = co_await may_retry(error, deadline, request.session);
+    if (!again) co_return error;
+    // Another leader may be asked by now: it hears everything from the beginning.
+    if (request.session != session_ || !request.leases.empty() || !request.open_inodes.empty()) co_return error;
   }
 }
 
@@ -148,35 +204,59 @@ Task<void> MasterLink::renew_once() {
   RenewSessionRequest request;
   request.known_term = term_;
   std::vector<InodeId> held;  // what is not yet told
+  std::vector<HeldLease> leases;
   bool telling = false;
   for (;;) {
     TimePoint asked = world_.clock().now();
-    auto reply = co_await ask_until(request, asked + session_time_);
+    auto reply = co_await renew(request);
     if (!reply) {
       log_warning("client.renewal_failed", "session={} error={}", session_, quoted(reply.error().message()));
+      renew_now_ = telling;  // others wait for the new leader to hear it
       co_return;
     }
     learn_time(asked, reply->now);
-    session_time_ = std::chrono::milliseconds(reply->duration_ms);
-    term_ = reply->term;
-    // A new master leads: it learns what we hold open before it may remove anything without names. If another one
-    // leads before it has heard all, that one hears it from the beginning.
+    // A new master leads: it learns what we hold before anybody may change it. If another one leads before it has heard
+    // all, that one hears it from the beginning.
     bool goes_on = telling && reply->term == request.known_term;
-    if (goes_on && !request.more) co_return;
-    if (!goes_on) {
-      if (!reply->reclaim || !open_inodes_) co_return;
+    bool all_told = goes_on && !request.more;
+    if (!goes_on && reply->reclaim && open_inodes_) {
       held = open_inodes_();
+      leases = leases_ ? leases_(reply->term) : std::vector<HeldLease>();
       telling = true;
       request.known_term = reply->term;
+    } else if (!goes_on) {
+      all_told = true;
+    }
+    if (all_told) {
+      term_ = reply->term;
+      if (telling && leases_told_) leases_told_(term_);
+      co_await renewed(asked, reply->duration_ms);
+      co_return;
     }
     size_t told = std::min<size_t>(held.size(), options_.reclaim_page);
     request.open_inodes.assign(held.end() - static_cast<ptrdiff_t>(told), held.end());
     held.resize(held.size() - told);
-    request.more = !held.empty();
+    size_t leases_told = std::min<size_t>(leases.size(), options_.reclaim_page);
+    request.leases.assign(leases.end() - static_cast<ptrdiff_t>(leases_told), leases.end());
+    leases.resize(leases.size() - leases_told);
+    request.more = !held.empty() || !leases.empty();
   }
 }
 
+Task<void> MasterLink::renewed(TimePoint asked, uint32_t duration_ms) {
+  SessionId renewed = session_;
+  Duration time = std::chrono::milliseconds(duration_ms);
+  if (suspended() && before_resuming_) {
+    bool known = co_await before_resuming_();
+    if (!known || session_ != renewed) co_return;
+  }
+  session_time_ = time;
+  valid_until_ = std::max(valid_until_, asked + time - time / 100 - kValidMargin);
+  if (!suspended()) valid_.notify_all();
+}
+
 Task<void> MasterLink::close(TimePoint deadline) {
+  closing_ = true;
   if (session_) {
     TimePoint until = std::min(deadline, world_.clock().now() + kCloseWait);
     auto closed = co_await masters_.ask_once(CloseSessionRequest{.session = session_}, until);

@@ -2,6 +2,10 @@
 // repeats what was not answered, and gives each mutation its place in the session, so that it acts once however often
 // it is sent.
 //
+// What is known under leases may be used while the session is valid: until the sending of the last renewal that
+// succeeded plus the session's time, less a margin for clocks that do not run alike. After that it is suspended: until
+// a renewal has succeeded and everything is known that was recalled meanwhile (before_resuming).
+//
 // Loop thread only. Calls end within ClientOptions::request_timeout: with the answer, with the master's error, or with
 // kIo when no master answered in time (the outcome of a mutation is then unknown).
 #pragma once
@@ -12,6 +16,7 @@
 #include <set>
 #include <vector>
 
+#include "common/base/metrics.h"
 #include "common/proto/methods.h"
 #include "common/rpc/rpc.h"
 #include "common/rpc/rpc_typed.h"
@@ -37,23 +42,43 @@ class MasterLink {
   template <class Request>
   Task<Result<typename Method<Request>::Reply>> ask_until(Request request, TimePoint deadline);
 
+  // One attempt of a request that waits at the master until it has something to say.
+  template <class Request>
+  Task<Result<typename Method<Request>::Reply>> ask_patiently(Request request, TimePoint deadline);
+
+  // One attempt of a request about the session itself, which means nothing under another one.
+  template <class Request>
+  Task<Result<typename Method<Request>::Reply>> ask_session(Request request, TimePoint deadline);
+
+  // An answer that comes when the session has been replaced brings no lease.
   Task<Result<MutationReply>> mutate(MetaOp op);
+
+  // ---- how long what is known under leases may be used
+  bool suspended() const { return valid_left() <= Duration::zero(); }
+  Duration valid_left() const;
+  // Renews if it has to. kIo at the deadline.
+  Task<Result<void>> wait_valid(TimePoint deadline);
+  // Asked after a suspension, when a renewal has succeeded: everything that was recalled meanwhile is to be known.
+  // False: that could not be found out.
+  void before_resuming(std::function<Task<bool>()> callback) { before_resuming_ = std::move(callback); }
 
   SessionId session() const { return session_; }
   ClusterId cluster() const { return cluster_; }
   uint64_t term() const { return term_; }
   // The master's wall clock, as far as known: file times are made of it.
   FileTime now() const { return world_.clock().wall().ns + wall_offset_ns_; }
-  // When a lease that came with an answer to a request sent at `asked` runs out.
-  static TimePoint lease_end(TimePoint asked, const Lease& lease) {
-    return asked + std::chrono::milliseconds(lease.duration_ms);
-  }
-
   // All inodes held open, asked for when a new master leads (it must know who has what open).
   void set_open_inodes(std::function<std::vector<InodeId>()> source) { open_inodes_ = std::move(source); }
-  // The master no longer knows the session: everything under it is lost. A new one has been opened when this is called.
-  void on_session_lost(std::function<void()> callback) { session_lost_ = std::move(callback); }
+  // Likewise all leases; they are told to the leader of this term. `told`: it has heard all of them.
+  void set_leases(std::function<std::vector<HeldLease>(uint64_t)> source, std::function<void(uint64_t)> told) {
+    leases_ = std::move(source);
+    leases_told_ = std::move(told);
+  }
+  // The master no longer knows the session: everything under it is lost. A new one has been opened when this is called;
+  // nothing is asked under it before this is done.
+  void on_session_lost(std::function<Task<void>()> callback) { session_lost_ = std::move(callback); }
   std::vector<Address> masters() const { return masters_.addresses(); }
+  // Without what keeps the session alive: renewals, and waiting for recalls.
   uint64_t requests_sent() const { return requests_sent_; }
 
   // Ends the session (bounded) and stops.
@@ -63,6 +88,9 @@ class MasterLink {
   Task<Result<void>> try_open_session(TimePoint deadline);
   Task<void> renew_forever();
   Task<void> renew_once();
+  Task<Result<RenewSessionReply>> renew(RenewSessionRequest request);
+  Task<void> renewed(TimePoint asked, uint32_t duration_ms);
+  void count_request();
   Task<void> replace_session();
   // After an attempt that failed: false: give up.
   Task<bool> may_retry(Error error, TimePoint deadline, SessionId used);
@@ -75,6 +103,8 @@ class MasterLink {
   ClusterId cluster_;
   uint64_t term_ = 0;
   Duration session_time_{};
+  TimePoint valid_until_{};
+  bool closing_ = false;
   int64_t wall_offset_ns_ = 0;
   uint64_t next_sequence_ = 1;
   std::set<uint64_t> in_flight_;
@@ -83,8 +113,14 @@ class MasterLink {
   Condition replaced_;
   bool renew_now_ = false;  // a leader has been found: it is to know at once what is held open
   Condition renewal_;
+  Condition valid_;  // somebody waits for that, or the session is valid again
+  bool wanted_valid_ = false;
+  Counter& requests_;
   std::function<std::vector<InodeId>()> open_inodes_;
-  std::function<void()> session_lost_;
+  std::function<std::vector<HeldLease>(uint64_t)> leases_;
+  std::function<void(uint64_t)> leases_told_;
+  std::function<Task<bool>()> before_resuming_;
+  std::function<Task<void>()> session_lost_;
   TaskGroup tasks_;
 };
 
@@ -95,13 +131,38 @@ Task<Result<typename Method<Request>::Reply>> MasterLink::ask_until(Request requ
       co_await replaced_.wait();
     if constexpr (requires { request.session; }) request.session = session_;
     SessionId used = session_;
-    ++requests_sent_;
+    count_request();
     auto reply = co_await masters_.ask_once(request, deadline);
-    if (reply) co_return reply;
-    Error error = reply.error();
+    // What was answered to the session before may have brought leases that went with it.
+    if (reply && used == session_ && !replacing_) co_return reply;
+    Error error = reply ? Error(ErrorCode::kSessionEnded) : reply.error();
     bool again = co_await may_retry(error, deadline, used);
     if (!again) co_return error;
   }
+}
+
+template <class Request>
+Task<Result<typename Method<Request>::Reply>> MasterLink::ask_patiently(Request request, TimePoint deadline) {
+  while (replacing_)
+    co_await replaced_.wait();
+  request.session = session_;
+  SessionId used = session_;
+  auto reply = co_await masters_.ask_patiently(request, deadline);
+  if (reply && used == session_ && !replacing_) co_return reply;
+  Error error = reply ? Error(ErrorCode::kSessionEnded) : reply.error();
+  (void)co_await may_retry(error, deadline, used);
+  co_return error;
+}
+
+template <class Request>
+Task<Result<typename Method<Request>::Reply>> MasterLink::ask_session(Request request, TimePoint deadline) {
+  while (replacing_)
+    co_await replaced_.wait();
+  request.session = session_;
+  SessionId used = session_;
+  auto reply = co_await masters_.ask_once(std::move(request), deadline);
+  if (!reply) (void)co_await may_retry(reply.error(), deadline, used);
+  co_return reply;
 }
 
 }  // namespace cairn

@@ -9,11 +9,8 @@
 namespace cairn {
 
 namespace {
-// Pages that the kernel holds of open files are checked this often: with the round trip well within a second.
-constexpr Duration kRefreshPeriod = std::chrono::milliseconds(700);
 constexpr Duration kClosedPeriod = std::chrono::milliseconds(200);
 constexpr Duration kIdlePeriod = std::chrono::milliseconds(500);
-constexpr size_t kRefreshMax = 1024;  // inodes in one request
 }  // namespace
 
 Task<Result<std::unique_ptr<FileSystem>>> FileSystem::connect(World& world, ClientOptions options) {
@@ -31,7 +28,9 @@ Task<Result<std::unique_ptr<FileSystem>>> FileSystem::connect(World& world, Clie
 Mount::Mount(World& world, ClientOptions options)
     : world_(world),
       options_(std::move(options)),
+      kernel_forgot_(world.executor()),
       master_(world, options_),
+      leases_(world, master_, options_.cache_entries, options_.request_timeout),
       servers_(world, Hello{.cluster = {}, .program = options_.program}),
       grants_(world, master_),
       memory_(world.executor(), options_.write_buffer_bytes),
@@ -39,10 +38,17 @@ Mount::Mount(World& world, ClientOptions options)
               .master = master_,
               .servers = servers_,
               .grants = grants_,
+              .leases = leases_,
               .memory = memory_,
               .request_timeout = options_.request_timeout,
               .learned =
-                  [this](const Attributes& attributes, bool ours) {
+                  [this](const Attributes& attributes, const Lease& lease, bool ours) {
+                    // What the one writer commits is the newest there is.
+                    if (ours && leases_.exclusive(attributes.inode)) {
+                      names_.heard(attributes);
+                    } else {
+                      hear(attributes, lease);
+                    }
                     if (learn(attributes, ours) && caches_) tasks_.spawn(caches_->forget_pages(attributes.inode));
                   },
               .gave_up =
@@ -54,21 +60,32 @@ Mount::Mount(World& world, ClientOptions options)
       names_(options_.cache_entries),
       tasks_(world.executor(), world.clock()) {}
 
-Mount::~Mount() = default;
+// Recalls wait in writers, and writers for recalls.
+Mount::~Mount() {
+  leases_.abandon();
+}
 
 Task<Result<void>> Mount::start() {
   master_.set_open_inodes([this] {
     std::vector<InodeId> open;
     for (auto& [id, inode] : inodes_) {
-      if (inode->opens > 0) open.push_back(id);
+      if (inode->opens > 0 || inode->told_open) open.push_back(id);
     }
     std::ranges::sort(open);
     return open;
   });
-  master_.on_session_lost([this] { session_lost(); });
+  master_.set_leases([this](uint64_t term) { return leases_.held(term); },
+                     [this](uint64_t term) { leases_.told(term); });
+  master_.before_resuming([this] { return leases_.catch_up(); });
+  master_.on_session_lost([this] { return session_lost(); });
   Result<void> opened = co_await master_.open_session();
   if (!opened) co_return opened;
-  tasks_.spawn(keep_fresh());
+  leases_.set_busy([this](InodeId inode) {
+    Inode* state = find(inode);
+    return state && (state->operations > 0 || (state->writer && !state->writer->idle()));
+  });
+  leases_.start([this](Recall recall) { return handle_recall(std::move(recall)); },
+                [this](InodeId inode) { return forget_lease(inode); });
   tasks_.spawn(tell_closed());
   tasks_.spawn(drop_idle());
   co_return opened;
@@ -96,8 +113,23 @@ FileWriter& Mount::writer_of(Inode& inode) {
   return *inode.writer;
 }
 
+void Mount::hear(const Attributes& attributes, const Lease& lease) {
+  if (!attributes.inode) return;
+  if (leases_.granted(attributes.inode, lease)) {
+    names_.heard(attributes);
+  } else {
+    names_.heard_of(attributes);
+  }
+}
+
+const Attributes* Mount::known(InodeId inode) {
+  if (changing(inode) || !leases_.usable(inode)) return nullptr;
+  const Attributes* attributes = names_.attributes(inode);
+  if (attributes) leases_.used(inode);
+  return attributes;
+}
+
 bool Mount::learn(const Attributes& attributes, bool ours) {
-  names_.heard(attributes, {});
   Inode* state = find(attributes.inode);
   if (!state || attributes.change < state->attributes.change) return false;
   state->attributes = attributes;
@@ -105,7 +137,7 @@ bool Mount::learn(const Attributes& attributes, bool ours) {
   if (attributes.data_change == state->pages_of) return false;
   state->pages_of = attributes.data_change;
   if (state->reader) state->reader->forget_layout();  // own writes bring chunks too, and close lets go of their writers
-  return !ours;
+  return !ours && state->pages_given;
 }
 
 Task<void> Mount::learn_and_forget_pages(Attributes attributes) {
@@ -123,29 +155,6 @@ Attributes Mount::seen_here(Attributes attributes) const {
 }
 
 // ---------------------------------------------------------------- in the background
-
-Task<void> Mount::keep_fresh() {
-  for (;;) {
-    Result<void> slept = co_await tasks_.sleep_for(kRefreshPeriod);
-    if (!slept) co_return;
-    std::vector<InodeId> wanted;
-    for (auto& [id, inode] : inodes_) {
-      bool ours = inode->writer && inode->writer->dirty();
-      if (inode->opens > 0 && inode->pages_given && !ours) wanted.push_back(id);
-    }
-    std::ranges::sort(wanted);
-    for (size_t begin = 0; begin < wanted.size(); begin += kRefreshMax) {
-      RefreshRequest request;
-      request.inodes.assign(wanted.begin() + static_cast<ptrdiff_t>(begin),
-                            wanted.begin() + static_cast<ptrdiff_t>(std::min(begin + kRefreshMax, wanted.size())));
-      auto reply = co_await master_.ask(std::move(request));
-      if (!reply) break;
-      for (const Attributes& attributes : reply->attributes) {
-        if (attributes.inode) co_await learn_and_forget_pages(attributes);
-      }
-    }
-  }
-}
 
 Task<void> Mount::tell_closed() {
   for (;;) {
@@ -173,6 +182,7 @@ Task<void> Mount::drop_idle() {
   for (;;) {
     Result<void> slept = co_await tasks_.sleep_for(kIdlePeriod);
     if (!slept) co_return;
+    co_await lower_quiet();
     std::vector<InodeId> idle;
     for (auto& [id, inode] : inodes_) {
       bool unused = inode->opens == 0 && inode->operations == 0;
@@ -186,18 +196,12 @@ Task<void> Mount::drop_idle() {
       if (state->writer && !state->writer->idle()) continue;
       std::unique_ptr<FileWriter> writer = std::move(state->writer);
       state->reader.reset();
-      if (state->forgotten) inodes_.erase(id);
+      if (state->forgotten) {
+        unpark(id);
+        inodes_.erase(id);
+      }
       if (writer) co_await writer->stop();
     }
-  }
-}
-
-void Mount::session_lost() {
-  names_.clear();
-  grants_.forget_all();
-  for (auto& [id, inode] : inodes_) {
-    if (inode->writer) inode->writer->lose(Error(ErrorCode::kIo, "the session with the master has ended"));
-    if (inode->reader) inode->reader->forget_layout();
   }
 }
 
@@ -251,7 +255,9 @@ Task<Result<void>> Mount::close(TimePoint deadline) {
     if (inode->writer) co_await inode->writer->stop();
   }
   co_await grants_.stop();
+  leases_.stop_asking();
   co_await master_.close(deadline);
+  co_await leases_.stop();
   co_await servers_.stop();
   co_return synced;
 }

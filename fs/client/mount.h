@@ -1,16 +1,23 @@
 // Mount: the FileSystem of one mount over masters and chunkservers. Names and attributes are asked of the master, and
-// kept for as long as a lease covers them (here in a NameCache, and by the kernel); file data goes through a FileWriter and a FileReader for each inode in use.
+// kept for as long as a lease covers them (here in a NameCache, and by the kernel); file data goes through a FileWriter
+// and a FileReader for each inode in use. What the master recalls is forgotten here, then by the kernel, then the
+// master is answered (mount_recalls.cc).
 #pragma once
 
+#include <deque>
 #include <map>
 #include <memory>
 #include <set>
+#include <string>
 #include <unordered_map>
+#include <utility>
+#include <vector>
 
 #include "fs/client/file_reader.h"
 #include "fs/client/file_system.h"
 #include "fs/client/file_writer.h"
 #include "fs/client/grant_pool.h"
+#include "fs/client/lease_keeper.h"
 #include "fs/client/master_link.h"
 #include "fs/client/name_cache.h"
 #include "fs/client/server_pool.h"
@@ -24,7 +31,7 @@ class Mount final : public FileSystem {
   Task<Result<void>> start();
 
   void set_kernel_caches(KernelCaches* caches) override { caches_ = caches; }
-  Duration lease_left(InodeId) const override { return {}; }
+  Duration lease_left(InodeId inode) const override { return left(inode); }
 
   Task<Result<Entry>> lookup(InodeId parent, std::string name) override;
   Task<Result<Entry>> create(InodeId parent, std::string name, uint32_t mode, Caller caller) override;
@@ -76,6 +83,8 @@ class Mount final : public FileSystem {
     uint32_t opens = 0;
     uint32_t operations = 0;  // reads and writes under way: writer and reader stay
     bool pages_given = false;
+    bool told_open = false;  // the master believes that it is open here
+    bool parked = false;     // nobody has it open, but the master still believes so: it may be opened again
     bool forgotten = false;  // by the kernel
     std::unique_ptr<FileWriter> writer;
     std::unique_ptr<FileReader> reader;
@@ -89,20 +98,39 @@ class Mount final : public FileSystem {
   Inode& inode_state(const Attributes& attributes);
   Inode* find(InodeId inode);
   FileWriter& writer_of(Inode& inode);
+  // What an answer says of an inode: kept if a lease came with it.
+  void hear(const Attributes& attributes, const Lease& lease);
   // Takes newer attributes in; true if the content moved by somebody else, so that the kernel's pages are old.
   bool learn(const Attributes& attributes, bool ours);
   Task<void> learn_and_forget_pages(Attributes attributes);
+  // Known under a lease, and nothing is happening to it; else null.
+  const Attributes* known(InodeId inode);
   // A name that a change adds or takes away.
   struct NameChange {
     InodeId directory;
     std::string name;
     bool there = false;  // afterwards
+    InodeId inode;       // of what is there then; 0: the one that the answer is about
   };
-  // A change of names at the master; the cache learns what became of them, and what the answer says.
-  Task<Result<MutationReply>> mutate(MetaOp op, std::vector<NameChange> names);
+  // Own changes that have not been answered: until then the cache is not asked about what they touch, since others may
+  // see it changed before we hear that it is.
+  class Changing;
+  bool changing(InodeId inode) const { return changing_.contains(inode); }
+  bool changing(InodeId directory, const std::string& name) const {
+    return changing_names_.contains({directory, name});
+  }
+  // A change of names at the master; the cache learns what became of them, and what the answer says. `inode`: what else
+  // is touched, if it is known.
+  Task<Result<MutationReply>> mutate(MetaOp op, std::vector<NameChange> names, InodeId inode);
+  // A change of one inode's attributes.
+  Task<Result<MutationReply>> mutate_inode(MetaOp op, InodeId inode);
   Attributes seen_here(Attributes attributes) const;  // with what this mount has written
-  Duration left_of(TimePoint asked, const Lease& lease) const;
-  Entry entry_of(const Attributes& attributes, TimePoint asked, const Lease& lease) const;
+  Duration left(InodeId inode) const;
+  Entry entry_of(InodeId parent, const Attributes& attributes) const;
+  // What may be read of it is known, under the inode's lease if that can be had.
+  Task<Result<void>> prepare_read(InodeId inode);
+  Task<Result<std::vector<std::string>>> xattrs_of(InodeId inode);
+  std::optional<Listing> known_listing(InodeId directory, uint64_t cookie, uint32_t count_max, bool plus);
   Task<Result<Entry>> create_any(CreateOp op);
   Result<void> writable() const;
   HandleId add_handle(Inode& inode, OpenFlagsFs flags);
@@ -112,14 +140,25 @@ class Mount final : public FileSystem {
   Task<Result<void>> truncate_open(InodeId inode);
   void removed(const Attributes& attributes);
 
-  Task<void> keep_fresh();   // pages that the kernel holds of open files
+  // What the master asks for (LeaseKeeper::Handler).
+  Task<bool> handle_recall(Recall recall);
+  void drop_known(const Recall& recall);
+  Task<void> forget_lease(InodeId inode);
+  void unpark(InodeId inode);
+  void tell_closed_soon(InodeId inode);
+  void park(InodeId inode);
+  Task<void> lower_quiet();  // exclusive leases that nobody writes under
   Task<void> tell_closed();  // lazily, in batches
   Task<void> drop_idle();
-  void session_lost();
+  Task<void> session_lost();
+  Task<void> forget_in_kernel(std::shared_ptr<bool> done);
+  Task<void> open_again();
 
   World& world_;
   ClientOptions options_;
+  Condition kernel_forgot_;
   MasterLink master_;
+  LeaseKeeper leases_;
   ServerPool servers_;
   GrantPool grants_;
   Semaphore memory_;
@@ -130,7 +169,9 @@ class Mount final : public FileSystem {
   std::unordered_map<HandleId, Handle> handles_;
   HandleId next_handle_ = 1;
   std::set<InodeId> closed_;  // to be told to the master
-  bool telling_closed_ = false;
+  std::deque<InodeId> parked_;
+  std::multiset<InodeId> changing_;
+  std::multiset<std::pair<InodeId, std::string>> changing_names_;
   TaskGroup tasks_;
 };
 

@@ -6,11 +6,20 @@
 
 namespace cairn {
 
+namespace {
+// Between attempts to get a lease that was gone before it came.
+constexpr Duration kLeaseAgain = std::chrono::milliseconds(1);
+constexpr Duration kLeaseAgainMax = std::chrono::milliseconds(50);
+constexpr int kLeaseRounds = 10;
+}  // namespace
+
 FileSystem::HandleId Mount::add_handle(Inode& inode, OpenFlagsFs flags) {
   HandleId id = next_handle_++;
   Handle handle{.inode = inode.attributes.inode, .flags = flags};
-  ++inode.opens;
+  if (inode.opens++ == 0) leases_.pin(handle.inode, true);
+  if (std::exchange(inode.parked, false)) std::erase(parked_, handle.inode);
   inode.forgotten = false;
+  inode.told_open = true;
   closed_.erase(handle.inode);
   if (flags.write) {
     FileWriter& writer = writer_of(inode);
@@ -34,19 +43,29 @@ Task<Result<FileSystem::Opened>> Mount::open(InodeId inode, OpenFlagsFs flags) {
     Result<void> allowed = writable();
     if (!allowed) co_return allowed.error();
   }
-  OpenRequest request;
-  request.inode = inode;
-  request.write = flags.write;
-  auto reply = co_await master_.ask(request);
-  if (!reply) co_return reply.error();
-  Inode& state = inode_state(reply->attributes);
+  // A file that the master believes to be open here, and that has not changed, is opened again without a word.
+  Inode* opened_before = find(inode);
+  bool told = opened_before && opened_before->told_open && known(inode);
+  if (!told) {
+    OpenRequest request;
+    request.inode = inode;
+    request.write = flags.write;
+    auto reply = co_await master_.ask(request);
+    if (!reply) co_return reply.error();
+    hear(reply->attributes, reply->lease);
+    Inode& state = inode_state(reply->attributes);
+    state.told_open = true;
+    ++state.operations;
+    co_await learn_and_forget_pages(reply->attributes);
+    --state.operations;
+  }
+  Inode& state = *find(inode);
   ++state.operations;
-  co_await learn_and_forget_pages(reply->attributes);
   Result<void> cut;
   if (flags.truncate && seen_here(state.attributes).size > 0) cut = co_await truncate_open(inode);
   --state.operations;
   if (!cut) {
-    if (state.opens == 0) closed_.insert(inode);
+    if (state.opens == 0) tell_closed_soon(inode);
     co_return cut.error();
   }
   Opened opened;
@@ -69,24 +88,52 @@ Result<void> Mount::unseen_error(Handle& handle) {
   return state->writer->last_error();
 }
 
+Task<Result<void>> Mount::prepare_read(InodeId inode) {
+  Duration pause = kLeaseAgain;
+  for (int round = 0; round < kLeaseRounds; ++round) {
+    // While a recall is worked on reads are answered as before: it may be waiting for them.
+    if (leases_.shared(inode) || leases_.recalling(inode)) {
+      leases_.used(inode);
+      co_return Result<void>();
+    }
+    if (round > 0) {
+      Result<void> slept = co_await tasks_.sleep_for(pause);
+      if (!slept) co_return slept;
+      pause = std::min(2 * pause, kLeaseAgainMax);
+    }
+    Result<AttributesView> view = co_await get_attributes(inode);
+    if (!view) co_return view.error();
+  }
+  co_return Result<void>();  // others change it all the time; what is read now is as of now
+}
+
 Task<Result<Payload>> Mount::read(HandleId id, uint64_t offset, uint32_t size) {
   auto handle = handles_.find(id);
   if (handle == handles_.end()) co_return Error(ErrorCode::kBadHandle);
   Inode* state = find(handle->second.inode);
   CHECK(state);
+  ++state->operations;
+  Result<void> prepared = co_await prepare_read(state->attributes.inode);
   uint64_t end = seen_here(state->attributes).size;
-  if (offset >= end) co_return Payload{};
+  if (!prepared || offset >= end) {
+    --state->operations;
+    co_return prepared ? Result<Payload>(Payload{}) : Result<Payload>(prepared.error());
+  }
   uint32_t within = static_cast<uint32_t>(std::min<uint64_t>(size, end - offset));
   state->pages_given = true;
-  ++state->operations;
   Result<Payload> data = Payload{};
   if (state->writer && state->writer->gathered_overlaps(offset, within)) {
     Result<void> sent = co_await state->writer->flush();
     if (!sent) data = sent.error();
   }
-  if (!state->reader) state->reader = std::make_unique<FileReader>(world_, master_, servers_, state->attributes.inode);
+  if (!state->reader)
+    state->reader = std::make_unique<FileReader>(world_, master_, servers_, leases_, state->attributes.inode);
   if (data) data = co_await state->reader->read(offset, within, state->writer.get());
   --state->operations;
+  InodeId inode = state->attributes.inode;
+  bool covered = leases_.shared(inode) || leases_.recalling(inode);
+  // Nobody would tell the kernel that the pages have changed.
+  if (!covered && caches_) tasks_.spawn(caches_->forget_pages(inode));
   co_return data;
 }
 
@@ -180,13 +227,26 @@ Task<void> Mount::release(HandleId id) {
       state->writer->last_close();
     }
   }
-  if (state->opens == 0) closed_.insert(inode);
+  if (state->opens > 0) co_return;
+  leases_.pin(inode, false);
+  bool again = !flags.write && state->attributes.nlink > 0 && !state->forgotten && leases_.shared(inode);
+  if (again) {
+    park(inode);
+  } else {
+    tell_closed_soon(inode);
+  }
+}
+
+void Mount::tell_closed_soon(InodeId inode) {
+  if (Inode* state = find(inode)) state->told_open = false;
+  closed_.insert(inode);
 }
 
 void Mount::forget(InodeId inode) {
   Inode* state = find(inode);
   if (!state) return;
   state->forgotten = true;
+  if (state->opens == 0) unpark(inode);
   if (state->opens == 0 && state->operations == 0 && !state->writer) inodes_.erase(inode);
 }
 

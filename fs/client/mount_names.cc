@@ -10,6 +10,7 @@ namespace cairn {
 namespace {
 constexpr uint32_t kRenameNoReplace = 1;  // <linux/fs.h>: RENAME_NOREPLACE, RENAME_EXCHANGE
 constexpr uint32_t kRenameExchange = 2;
+constexpr size_t kListingUnknownPart = 16;  // a listing is answered from what is known if fewer attributes are missing
 }  // namespace
 
 Result<void> Mount::writable() const {
@@ -17,76 +18,128 @@ Result<void> Mount::writable() const {
   return {};
 }
 
-Duration Mount::left_of(TimePoint asked, const Lease& lease) const {
-  TimePoint end = MasterLink::lease_end(asked, lease);
-  TimePoint now = world_.clock().now();
-  return end > now ? end - now : Duration::zero();
+class Mount::Changing {
+ public:
+  Changing(Mount& mount, const std::vector<NameChange>& names, InodeId inode) : mount_(mount) {
+    for (const NameChange& change : names) {
+      inodes_.push_back(mount_.changing_.insert(change.directory));
+      names_.push_back(mount_.changing_names_.insert({change.directory, change.name}));
+      std::optional<InodeId> child = mount_.names_.name(change.directory, change.name);
+      if (child && *child) inodes_.push_back(mount_.changing_.insert(*child));
+    }
+    if (inode) inodes_.push_back(mount_.changing_.insert(inode));
+  }
+  ~Changing() {
+    for (auto place : inodes_)
+      mount_.changing_.erase(place);
+    for (auto place : names_)
+      mount_.changing_names_.erase(place);
+  }
+  Changing(const Changing&) = delete;
+  Changing& operator=(const Changing&) = delete;
+
+ private:
+  Mount& mount_;
+  std::vector<std::multiset<InodeId>::iterator> inodes_;
+  std::vector<std::multiset<std::pair<InodeId, std::string>>::iterator> names_;
+};
+
+// What the kernel may keep: nothing of attributes that move when what was written is committed.
+Duration Mount::left(InodeId inode) const {
+  auto found = inodes_.find(inode);
+  bool dirty = found != inodes_.end() && found->second->writer && found->second->writer->dirty();
+  return dirty || changing(inode) ? Duration::zero() : leases_.left(inode);
 }
 
-Entry Mount::entry_of(const Attributes& attributes, TimePoint asked, const Lease& lease) const {
-  Duration left = left_of(asked, lease);
-  return Entry{.attributes = seen_here(attributes), .valid_for = left, .name_valid_for = left};
+Entry Mount::entry_of(InodeId parent, const Attributes& attributes) const {
+  return Entry{.attributes = seen_here(attributes),
+               .valid_for = left(attributes.inode),
+               .name_valid_for = attributes.inode ? leases_.left(parent) : Duration::zero()};
 }
 
-Task<Result<MutationReply>> Mount::mutate(MetaOp op, std::vector<NameChange> names) {
-  TimePoint asked = world_.clock().now();
+Task<Result<MutationReply>> Mount::mutate(MetaOp op, std::vector<NameChange> names, InodeId inode) {
+  Changing changing(*this, names, inode);
   Result<MutationReply> reply = co_await master_.mutate(std::move(op));
   if (!reply) {
     // It may have happened all the same.
     for (const NameChange& change : names)
-      names_.forget(change.directory);
+      names_.forget_name(change.directory, change.name);
+    names_.forget_attributes(inode);
     co_return reply;
   }
-  auto changes_in = [&](InodeId directory) {
-    return static_cast<uint64_t>(std::ranges::count(names, directory, &NameChange::directory));
-  };
-  TimePoint until = MasterLink::lease_end(asked, reply->parent_lease);
-  bool two = reply->new_parent.inode && reply->new_parent.inode != reply->parent.inode;
-  names_.changed(reply->parent, changes_in(reply->parent.inode));
-  if (two) names_.changed(reply->new_parent, changes_in(reply->new_parent.inode));
   for (const NameChange& change : names) {
-    if (change.there) {
-      names_.added(change.directory, change.name);
+    bool second = reply->new_parent.inode && change.directory == reply->new_parent.inode;
+    const Attributes& directory = second ? reply->new_parent : reply->parent;
+    bool leased = leases_.granted(change.directory, reply->parent_lease);
+    if (!leased || directory.inode != change.directory) {
+      names_.forget_name(change.directory, change.name);
+    } else if (change.there) {
+      names_.added(directory, change.name, change.inode ? change.inode : reply->attributes.inode);
     } else {
-      names_.removed(change.directory, change.name);
+      names_.removed(directory, change.name);
     }
   }
-  names_.heard(reply->parent, until);
-  if (two) names_.heard(reply->new_parent, until);
-  names_.heard(reply->attributes, MasterLink::lease_end(asked, reply->lease));
-  if (reply->replaced.inode) names_.heard(reply->replaced, {});
+  hear(reply->parent, reply->parent_lease);
+  if (reply->new_parent.inode != reply->parent.inode) hear(reply->new_parent, reply->parent_lease);
+  hear(reply->attributes, reply->lease);
+  // No lease comes with what was replaced: what is known of it is over.
+  names_.forget_attributes(reply->replaced.inode);
+  co_return reply;
+}
+
+Task<Result<MutationReply>> Mount::mutate_inode(MetaOp op, InodeId inode) {
+  Changing changing(*this, {}, inode);
+  Inode* state = find(inode);
+  if (state) ++state->operations;
+  Result<MutationReply> reply = co_await master_.mutate(std::move(op));
+  if (state) --state->operations;
+  if (!reply) {
+    names_.forget_attributes(inode);  // it may have happened all the same
+    co_return reply;
+  }
+  hear(reply->attributes, reply->lease);
   co_return reply;
 }
 
 Task<Result<Entry>> Mount::lookup(InodeId parent, std::string name) {
-  TimePoint asked = world_.clock().now();
-  if (names_.absent_until(parent, name, asked)) co_return Entry{};
+  if (leases_.usable(parent) && !changing(parent, name)) {
+    std::optional<InodeId> there = names_.name(parent, name);
+    if (there) leases_.used(parent);
+    if (there && !*there) co_return Entry{};
+    const Attributes* attributes = there ? known(*there) : nullptr;
+    if (attributes) co_return entry_of(parent, *attributes);
+  }
   LookupRequest request;
   request.parent = parent;
-  request.name = std::move(name);
+  request.name = name;
   auto reply = co_await master_.ask(std::move(request));
   if (!reply) co_return reply.error();
-  names_.heard(reply->parent, MasterLink::lease_end(asked, reply->parent_lease));
-  if (reply->attributes.inode) names_.heard(reply->attributes, MasterLink::lease_end(asked, reply->lease));
+  if (reply->parent.inode) {
+    if (leases_.granted(parent, reply->parent_lease)) names_.looked_up(reply->parent, name, reply->attributes.inode);
+    hear(reply->parent, reply->parent_lease);
+  }
+  if (!reply->attributes.inode) co_return Entry{};
+  hear(reply->attributes, reply->lease);
+  if (!reply->symlink_target.empty() && leases_.usable(reply->attributes.inode))
+    names_.heard_target(reply->attributes.inode, std::move(reply->symlink_target));
   co_await learn_and_forget_pages(reply->attributes);
-  co_return entry_of(reply->attributes, asked, reply->lease);
+  co_return entry_of(parent, reply->attributes);
 }
 
 Task<Result<Entry>> Mount::create_any(CreateOp op) {
   Result<void> allowed = writable();
   if (!allowed) co_return allowed.error();
-  TimePoint asked = world_.clock().now();
   bool open = op.open;
   bool directory = op.type == FileType::kDirectory;
-  std::vector<NameChange> names{{op.parent, op.name, true}};
-  Result<MutationReply> reply = co_await mutate(std::move(op), std::move(names));
+  InodeId parent = op.parent;
+  std::vector<NameChange> names{{op.parent, op.name, true, {}}};
+  Result<MutationReply> reply = co_await mutate(std::move(op), std::move(names), {});
   if (!reply) co_return reply.error();
-  if (directory) names_.made_directory(reply->attributes);
-  if (open) {
-    Inode& inode = inode_state(reply->attributes);
-    writer_of(inode).created(MasterLink::lease_end(asked, reply->lease));
-  }
-  co_return entry_of(reply->attributes, asked, reply->lease);
+  InodeId made = reply->attributes.inode;
+  bool leased = open ? leases_.granted_exclusive(made, reply->lease) : leases_.granted(made, reply->lease);
+  if (directory && leased) names_.made_directory(reply->attributes);
+  if (open) (void)writer_of(inode_state(reply->attributes));
+  co_return entry_of(parent, reply->attributes);
 }
 
 Task<Result<Entry>> Mount::create(InodeId parent, std::string name, uint32_t mode, Caller caller) {
@@ -137,12 +190,12 @@ Task<Result<Entry>> Mount::make_symlink(InodeId parent, std::string name, std::s
 Task<Result<Entry>> Mount::link(InodeId inode, InodeId new_parent, std::string new_name) {
   Result<void> allowed = writable();
   if (!allowed) co_return allowed.error();
-  TimePoint asked = world_.clock().now();
-  std::vector<NameChange> names{{new_parent, new_name, true}};
-  Result<MutationReply> reply = co_await mutate(LinkOp{inode, new_parent, std::move(new_name)}, std::move(names));
+  std::vector<NameChange> names{{new_parent, new_name, true, inode}};
+  Result<MutationReply> reply =
+      co_await mutate(LinkOp{inode, new_parent, std::move(new_name)}, std::move(names), inode);
   if (!reply) co_return reply.error();
   learn(reply->attributes, false);
-  co_return entry_of(reply->attributes, asked, reply->lease);
+  co_return entry_of(new_parent, reply->attributes);
 }
 
 // The last name of a file is gone.
@@ -150,14 +203,16 @@ void Mount::removed(const Attributes& attributes) {
   Inode* inode = find(attributes.inode);
   if (!inode || attributes.nlink > 0) return;
   learn(attributes, true);
-  if (inode->opens == 0 && inode->writer) inode->writer->discard();
+  if (inode->opens > 0) return;
+  unpark(attributes.inode);
+  if (inode->writer) inode->writer->discard();
 }
 
 Task<Result<void>> Mount::unlink(InodeId parent, std::string name) {
   Result<void> allowed = writable();
   if (!allowed) co_return allowed;
-  std::vector<NameChange> names{{parent, name, false}};
-  Result<MutationReply> reply = co_await mutate(UnlinkOp{parent, std::move(name), {}}, std::move(names));
+  std::vector<NameChange> names{{parent, name, false, {}}};
+  Result<MutationReply> reply = co_await mutate(UnlinkOp{parent, std::move(name), {}}, std::move(names), {});
   if (!reply) co_return reply.error();
   removed(reply->attributes);
   co_return Result<void>();
@@ -166,8 +221,8 @@ Task<Result<void>> Mount::unlink(InodeId parent, std::string name) {
 Task<Result<void>> Mount::remove_directory(InodeId parent, std::string name) {
   Result<void> allowed = writable();
   if (!allowed) co_return allowed;
-  std::vector<NameChange> names{{parent, name, false}};
-  Result<MutationReply> reply = co_await mutate(RmdirOp{parent, std::move(name)}, std::move(names));
+  std::vector<NameChange> names{{parent, name, false, {}}};
+  Result<MutationReply> reply = co_await mutate(RmdirOp{parent, std::move(name)}, std::move(names), {});
   if (!reply) co_return reply.error();
   co_return Result<void>();
 }
@@ -187,24 +242,58 @@ Task<Result<void>> Mount::rename(InodeId parent, std::string name, InodeId new_p
   op.no_replace = (flags & kRenameNoReplace) != 0;
   op.exchange = (flags & kRenameExchange) != 0;
   bool exchange = op.exchange;
-  std::vector<NameChange> names{{parent, op.name, exchange}, {new_parent, op.new_name, true}};
-  Result<MutationReply> reply = co_await mutate(std::move(op), std::move(names));
+  std::vector<NameChange> names{{parent, op.name, exchange, {}}, {new_parent, op.new_name, true, {}}};
+  std::vector<NameChange> both = names;
+  Result<MutationReply> reply = co_await mutate(std::move(op), std::move(names), {});
   if (!reply) co_return reply.error();
+  // Two names of one file both stay as they are.
+  bool file = reply->attributes.type != FileType::kDirectory;
+  if (exchange || (file && reply->attributes.nlink > 1)) {
+    for (const NameChange& change : both)
+      names_.forget_name(change.directory, change.name);
+  }
+  names_.forget_listing(reply->attributes.inode);  // ".." may be another one
+  names_.forget_listing(reply->replaced.inode);
   if (reply->replaced.inode && !exchange) removed(reply->replaced);
   co_return Result<void>();
 }
 
 Task<Result<std::string>> Mount::read_link(InodeId inode) {
+  const std::string* target = known(inode) ? names_.target(inode) : nullptr;
+  if (target) co_return *target;
   ReadLinkRequest request;
   request.inode = inode;
   auto reply = co_await master_.ask(request);
   if (!reply) co_return reply.error();
+  if (leases_.usable(inode)) names_.heard_target(inode, reply->target);  // it never changes
   co_return std::move(reply->target);
+}
+
+std::optional<FileSystem::Listing> Mount::known_listing(InodeId directory, uint64_t cookie, uint32_t count_max,
+                                                        bool plus) {
+  if (changing(directory) || !leases_.usable(directory)) return std::nullopt;
+  std::optional<NameCache::Page> page = names_.page(directory, cookie, count_max);
+  if (!page) return std::nullopt;
+  size_t unknown = 0;
+  for (DirectoryEntry& entry : page->entries) {
+    if (!plus) break;
+    if (const Attributes* attributes = known(entry.inode)) {
+      entry.attributes = seen_here(*attributes);
+    } else {
+      ++unknown;
+    }
+  }
+  // One answer with all attributes instead of a question for each of many.
+  if (unknown > 1 + page->entries.size() / kListingUnknownPart) return std::nullopt;
+  leases_.used(directory);
+  return Listing{
+      .entries = std::move(page->entries), .end = page->end, .parent = page->parent, .valid_for = left(directory)};
 }
 
 Task<Result<FileSystem::Listing>> Mount::read_directory(InodeId directory, uint64_t cookie, uint32_t count_max,
                                                         bool plus) {
-  TimePoint asked = world_.clock().now();
+  std::optional<Listing> known = known_listing(directory, cookie, count_max, plus);
+  if (known) co_return std::move(*known);
   ReadDirectoryRequest request;
   request.directory = directory;
   request.cookie = cookie;
@@ -212,34 +301,37 @@ Task<Result<FileSystem::Listing>> Mount::read_directory(InodeId directory, uint6
   request.plus = plus;
   auto reply = co_await master_.ask(request);
   if (!reply) co_return reply.error();
+  if (leases_.granted(directory, reply->lease)) names_.listed(cookie, *reply);
+  hear(reply->directory, reply->lease);
+  Lease of_entries = reply->lease;
+  of_entries.duration_ms = 1;
   Listing listing;
   listing.end = reply->end;
   listing.parent = reply->parent;
   listing.entries = std::move(reply->entries);
   for (DirectoryEntry& entry : listing.entries) {
     if (!entry.attributes) continue;
+    hear(*entry.attributes, entry.leased ? of_entries : Lease{});
     co_await learn_and_forget_pages(*entry.attributes);
     entry.attributes = seen_here(*entry.attributes);
   }
-  listing.valid_for = left_of(asked, reply->lease);
+  listing.valid_for = left(directory);
   co_return listing;
 }
 
 Task<Result<AttributesView>> Mount::get_attributes(InodeId inode) {
-  TimePoint asked = world_.clock().now();
-  if (std::optional<NameCache::Known> known = names_.attributes(inode, asked)) {
-    co_return AttributesView{.attributes = seen_here(known->attributes), .valid_for = known->until - asked};
-  }
+  if (const Attributes* attributes = known(inode))
+    co_return AttributesView{.attributes = seen_here(*attributes), .valid_for = left(inode)};
   GetAttributesRequest request;
   request.inode = inode;
   auto reply = co_await master_.ask(request);
   if (!reply) {
-    names_.forget(inode);
+    names_.forget_attributes(inode);
     co_return reply.error();
   }
-  names_.heard(reply->attributes, MasterLink::lease_end(asked, reply->lease));
+  hear(reply->attributes, reply->lease);
   co_await learn_and_forget_pages(reply->attributes);
-  co_return AttributesView{.attributes = seen_here(reply->attributes), .valid_for = left_of(asked, reply->lease)};
+  co_return AttributesView{.attributes = seen_here(reply->attributes), .valid_for = left(inode)};
 }
 
 Task<Result<AttributesView>> Mount::set_attributes(InodeId inode, Changes changes) {
@@ -274,25 +366,40 @@ Task<Result<AttributesView>> Mount::set_attributes(InodeId inode, Changes change
     state->writer->mtime_is_set();
     --state->operations;
   }
-  TimePoint asked = world_.clock().now();
   if (state) ++state->operations;
-  Result<MutationReply> reply = co_await master_.mutate(std::move(op));
+  Result<MutationReply> reply = co_await mutate_inode(std::move(op), inode);
   if (state) --state->operations;
-  if (!reply) {
-    names_.forget(inode);  // it may have happened all the same
-    co_return reply.error();
-  }
-  names_.changed(reply->attributes, 1);
-  names_.heard(reply->attributes, MasterLink::lease_end(asked, reply->lease));
+  if (!reply) co_return reply.error();
   if (state && state->writer) {
     if (changes.size) state->writer->truncated(reply->attributes);
   }
   if (state && state->reader && changes.size) state->reader->forget_layout();
   learn(reply->attributes, true);  // the kernel cuts its own pages
-  co_return AttributesView{.attributes = seen_here(reply->attributes), .valid_for = left_of(asked, reply->lease)};
+  co_return AttributesView{.attributes = seen_here(reply->attributes), .valid_for = left(inode)};
+}
+
+Task<Result<std::vector<std::string>>> Mount::xattrs_of(InodeId inode) {
+  const std::vector<std::string>* names = known(inode) ? names_.xattrs(inode) : nullptr;
+  if (names) co_return *names;
+  const Attributes* before = known(inode);
+  uint64_t change = before ? before->change : 0;
+  uint64_t recall = leases_.last_recall(inode);
+  ListXattrRequest request;
+  request.inode = inode;
+  auto reply = co_await master_.ask(request);
+  if (!reply) co_return reply.error();
+  // The lease was held all the time.
+  if (change && known(inode) && leases_.last_recall(inode) == recall) names_.heard_xattrs(inode, change, reply->names);
+  co_return std::move(reply->names);
 }
 
 Task<Result<std::string>> Mount::get_xattr(InodeId inode, std::string name) {
+  if (known(inode)) {
+    // Most files have none, and programs ask for them again and again.
+    Result<std::vector<std::string>> names = co_await xattrs_of(inode);
+    if (!names) co_return names.error();
+    if (std::ranges::find(*names, name) == names->end()) co_return Error(ErrorCode::kNoData);
+  }
   GetXattrRequest request;
   request.inode = inode;
   request.name = std::move(name);
@@ -302,11 +409,8 @@ Task<Result<std::string>> Mount::get_xattr(InodeId inode, std::string name) {
 }
 
 Task<Result<std::vector<std::string>>> Mount::list_xattr(InodeId inode) {
-  ListXattrRequest request;
-  request.inode = inode;
-  auto reply = co_await master_.ask(request);
-  if (!reply) co_return reply.error();
-  co_return std::move(reply->names);
+  Result<std::vector<std::string>> names = co_await xattrs_of(inode);
+  co_return names;
 }
 
 Task<Result<void>> Mount::set_xattr(InodeId inode, std::string name, std::string value, bool create_only,
@@ -314,11 +418,8 @@ Task<Result<void>> Mount::set_xattr(InodeId inode, std::string name, std::string
   Result<void> allowed = writable();
   if (!allowed) co_return allowed;
   Result<MutationReply> reply =
-      co_await master_.mutate(SetXattrOp{inode, std::move(name), std::move(value), create_only, replace_only});
-  if (!reply) {
-    names_.forget(inode);
-    co_return reply.error();
-  }
+      co_await mutate_inode(SetXattrOp{inode, std::move(name), std::move(value), create_only, replace_only}, inode);
+  if (!reply) co_return reply.error();
   learn(reply->attributes, true);
   co_return Result<void>();
 }
@@ -326,11 +427,8 @@ Task<Result<void>> Mount::set_xattr(InodeId inode, std::string name, std::string
 Task<Result<void>> Mount::remove_xattr(InodeId inode, std::string name) {
   Result<void> allowed = writable();
   if (!allowed) co_return allowed;
-  Result<MutationReply> reply = co_await master_.mutate(RemoveXattrOp{inode, std::move(name)});
-  if (!reply) {
-    names_.forget(inode);
-    co_return reply.error();
-  }
+  Result<MutationReply> reply = co_await mutate_inode(RemoveXattrOp{inode, std::move(name)}, inode);
+  if (!reply) co_return reply.error();
   learn(reply->attributes, true);
   co_return Result<void>();
 }

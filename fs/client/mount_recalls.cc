@@ -1,0 +1,148 @@
+// Mount: what the master recalls, and what is lost with a session.
+#include <algorithm>
+#include <utility>
+
+#include "common/base/log.h"
+#include "fs/client/mount.h"
+
+namespace cairn {
+
+namespace {
+// The kernel may be unable to forget everything while requests wait, and they wait for this.
+constexpr Duration kForgetWait = std::chrono::seconds(1);
+// Of files that were read and closed: the programs of a next `git status` open the same few again.
+constexpr size_t kParkedMax = 256;
+}  // namespace
+
+void Mount::drop_known(const Recall& recall) {
+  switch (recall.kind) {
+    case RecallKind::kName:
+      return names_.forget_name(recall.inode, recall.name);
+    case RecallKind::kAttributes:
+      names_.forget_listing(recall.inode);  // of a directory that moved: ".." is another one
+      return names_.forget_attributes(recall.inode);
+    case RecallKind::kContent:
+    case RecallKind::kWriter: {
+      names_.forget(recall.inode);
+      Inode* state = find(recall.inode);
+      if (state && state->reader) state->reader->forget_layout();
+      return;
+    }
+    case RecallKind::kReader:
+    case RecallKind::kGiveBack:
+      return;
+  }
+}
+
+Task<bool> Mount::handle_recall(Recall recall) {
+  drop_known(recall);
+  bool goes = recall.kind == RecallKind::kContent || recall.kind == RecallKind::kWriter;
+  if (Inode* state = find(recall.inode); state && recall.kind != RecallKind::kName) {
+    if (recall.kind != RecallKind::kReader) unpark(recall.inode);
+    ++state->operations;
+    if (state->writer) co_await state->writer->give_up_lease(goes);
+    --state->operations;
+    if (goes) state->pages_given = false;  // a read that begins from here on says so again
+  }
+  if (caches_) {
+    if (recall.kind == RecallKind::kName) co_await caches_->forget_name(recall.inode, recall.name);
+    if (recall.kind == RecallKind::kAttributes) co_await caches_->forget_attributes(recall.inode);
+    if (goes) co_await caches_->forget_pages(recall.inode);
+  }
+  if (goes) drop_known(recall);  // what was committed meanwhile, and goes with the lease
+  co_return true;
+}
+
+// The lease is about to be given back.
+Task<void> Mount::forget_lease(InodeId inode) {
+  names_.forget(inode);
+  unpark(inode);
+  Inode* state = find(inode);
+  if (state && state->reader) state->reader->forget_layout();
+  bool pages = state && std::exchange(state->pages_given, false);
+  if (pages && caches_) co_await caches_->forget_pages(inode);
+}
+
+Task<void> Mount::lower_quiet() {
+  std::vector<InodeId> quiet;
+  for (auto& [id, inode] : inodes_) {
+    if (inode->writer && inode->writer->may_lower()) quiet.push_back(id);
+  }
+  std::ranges::sort(quiet);
+  for (InodeId id : quiet) {
+    Inode* state = find(id);
+    if (!state || !state->writer) continue;
+    ++state->operations;
+    co_await state->writer->lower_lease();
+    --state->operations;
+  }
+}
+
+// ---------------------------------------------------------------- files that the master believes to be open
+
+void Mount::park(InodeId inode) {
+  Inode* state = find(inode);
+  if (!state || std::exchange(state->parked, true)) return;
+  parked_.push_back(inode);
+  if (parked_.size() > kParkedMax) unpark(parked_.front());
+}
+
+void Mount::unpark(InodeId inode) {
+  Inode* state = find(inode);
+  if (!state || !std::exchange(state->parked, false)) return;
+  std::erase(parked_, inode);
+  state->told_open = false;
+  closed_.insert(inode);
+}
+
+// ---------------------------------------------------------------- the session has ended
+
+Task<void> Mount::session_lost() {
+  leases_.lost();
+  names_.clear();
+  grants_.forget_all();
+  parked_.clear();
+  closed_.clear();
+  for (auto& [id, inode] : inodes_) {
+    if (inode->writer) inode->writer->lose(Error(ErrorCode::kIo, "the session with the master has ended"));
+    if (inode->reader) inode->reader->forget_layout();
+    inode->told_open = inode->parked = inode->pages_given = false;
+  }
+  tasks_.spawn(open_again());
+  if (!caches_) co_return;
+  // Nothing is answered before the kernel has forgotten what it knew, so that nothing old is seen after anything new.
+  auto done = std::make_shared<bool>(false);  // shared with the task that waits for the kernel
+  TimePoint until = world_.clock().now() + kForgetWait;
+  tasks_.spawn(forget_in_kernel(done));
+  while (!*done && world_.clock().now() < until && !tasks_.stop_requested())
+    (void)co_await kernel_forgot_.wait_until(world_.clock(), until);
+}
+
+Task<void> Mount::forget_in_kernel(std::shared_ptr<bool> done) {
+  co_await caches_->forget_everything();
+  *done = true;
+  kernel_forgot_.notify_all();
+}
+
+// What was open under the session before is open under this one, if it is still there.
+Task<void> Mount::open_again() {
+  std::vector<InodeId> open;
+  for (auto& [id, inode] : inodes_) {
+    if (inode->opens > 0) open.push_back(id);
+  }
+  std::ranges::sort(open);
+  for (InodeId id : open) {
+    OpenRequest request;
+    request.inode = id;
+    auto reply = co_await master_.ask(request);
+    Inode* state = find(id);
+    if (!reply || !state) continue;
+    state->told_open = true;
+    hear(reply->attributes, reply->lease);
+    co_await learn_and_forget_pages(reply->attributes);
+    state = find(id);
+    if (state && state->opens == 0) closed_.insert(id);
+  }
+}
+
+}  // namespace cairn
