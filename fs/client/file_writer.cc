@@ -104,6 +104,7 @@ Task<void> FileWriter::lower_lease() {
   request.keep_shared = true;
   // Until it is answered nobody here asks for the lease again.
   auto lowered = co_await shared_.master.ask_until(request, deadline());
+  if (lowered) shared_.leases.given_back(inode_, *lowered);
   if (!lowered) log_warning("client.lower_failed", "inode={} error={}", inode_, quoted(lowered.error().message()));
 }
 

@@ -243,7 +243,7 @@ void LeaseKeeper::received(TakeRecallsReply reply) {
       continue;
     }
     received_.add();
-    note(reply.term, recall);
+    note(recall.inode, {reply.term, recall.sequence});
     if (recall.kind == RecallKind::kGiveBack) {
       give_back_least_used(recall.count);
       worked_on(reply.term, recall, true);
@@ -257,12 +257,16 @@ void LeaseKeeper::received(TakeRecallsReply reply) {
   if (!answers_.empty()) answers_there_.notify_all();
 }
 
-void LeaseKeeper::note(uint64_t term, const Recall& recall) {
-  if (recall.inode) {
-    Order& highest = recalled_[recall.inode];
-    highest = std::max(highest, Order{term, recall.sequence});
+void LeaseKeeper::note(InodeId inode, Order order) {
+  if (inode) {
+    Order& highest = recalled_[inode];
+    highest = std::max(highest, order);
   }
-  notes_.push_back({world_.clock().now(), recall.inode, recall.sequence});
+  notes_.push_back({world_.clock().now(), inode, order.sequence});
+}
+
+void LeaseKeeper::given_back(InodeId inode, const LeaseNumberReply& number) {
+  note(inode, {number.term, number.sequence});
 }
 
 // What no late answer can pass any more.
@@ -398,13 +402,17 @@ Task<Result<void>> LeaseKeeper::give_back(std::vector<InodeId> shared, std::vect
     request.inode = inode;
     auto reply = co_await master_.ask_session(request, world_.clock().now() + kAnswerWait);
     if (!reply) co_return reply.error();
+    given_back(inode, *reply);
   }
   if (shared.empty()) co_return Result<void>();
   ReturnLeasesRequest request;
   request.term = master_.term();
-  request.inodes = std::move(shared);
+  request.inodes = shared;
   auto reply = co_await master_.ask_session(std::move(request), world_.clock().now() + kAnswerWait);
-  co_return reply ? Result<void>() : Result<void>(reply.error());
+  if (!reply) co_return reply.error();
+  for (InodeId inode : shared)
+    given_back(inode, *reply);
+  co_return Result<void>();
 }
 
 }  // namespace cairn

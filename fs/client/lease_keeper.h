@@ -69,6 +69,9 @@ class LeaseKeeper {
   void used(InodeId inode);              // keeps it from being given back early
   void pin(InodeId inode, bool pinned);  // open: not given back
 
+  // The master's answer to a lease given back or lowered: grants of it that are on their way are over.
+  void given_back(InodeId inode, const LeaseNumberReply& number);
+
   // For the renewal with a new leader: all that is held. It is of the leader's term when all of it has been told.
   std::vector<HeldLease> held(uint64_t term);
   void told(uint64_t term);
@@ -112,7 +115,7 @@ class LeaseKeeper {
   Task<Result<void>> give_back(std::vector<InodeId> shared, std::vector<InodeId> exclusive);
   void give_back_least_used(size_t count);
   void received(TakeRecallsReply reply);
-  void note(uint64_t term, const Recall& recall);
+  void note(InodeId inode, Order order);
   void forget_notes();
   Task<void> take_forever();
   Task<Result<size_t>> take(bool at_once);

@@ -185,14 +185,14 @@ Task<void> Mount::drop_idle() {
     co_await lower_quiet();
     std::vector<InodeId> idle;
     for (auto& [id, inode] : inodes_) {
-      bool unused = inode->opens == 0 && inode->operations == 0;
+      bool unused = inode->opens == 0 && inode->operations == 0 && !inode->parked;
       if (unused && (!inode->writer || inode->writer->idle()) && (inode->writer || inode->reader || inode->forgotten))
         idle.push_back(id);
     }
     std::ranges::sort(idle);
     for (InodeId id : idle) {
       Inode* state = find(id);
-      if (!state || state->opens > 0 || state->operations > 0) continue;
+      if (!state || state->opens > 0 || state->operations > 0 || state->parked) continue;
       if (state->writer && !state->writer->idle()) continue;
       std::unique_ptr<FileWriter> writer = std::move(state->writer);
       state->reader.reset();

@@ -295,6 +295,8 @@ class SlowKernel : public KernelCaches {
     while (first && holds) co_await lets_go_.wait();
   }
   Task<void> forget_attributes(InodeId) override { co_return; }
+  Task<void> forget_name(InodeId, std::string) override { co_return; }
+  Task<void> forget_everything() override { co_return; }
   void let_go() {
     holds = false;
     lets_go_.notify_all();

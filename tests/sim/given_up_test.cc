@@ -29,6 +29,8 @@ class CountingKernel : public KernelCaches {
     co_return;
   }
   Task<void> forget_attributes(InodeId) override { co_return; }
+  Task<void> forget_name(InodeId, std::string) override { co_return; }
+  Task<void> forget_everything() override { co_return; }
   size_t asked = 0;
 };
 

@@ -160,6 +160,7 @@ void SimCluster::start_mount(size_t i) {
   options.masters = addresses();
   options.host = mounts_[i]->name();
   options.program = "cairn-sim";
+  options.mountpoint = "/mnt/" + options.host;  // only mounts get leases
   mounts_[i]->start([options](World& world) { return std::make_shared<MountProgram>(world, options); });
 }
 

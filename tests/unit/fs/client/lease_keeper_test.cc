@@ -92,10 +92,10 @@ struct FakeMaster {
     }
     co_return EmptyReply{};
   }
-  Task<Result<EmptyReply>> give_back(ReturnLeasesRequest request, RpcRequest) {
+  Task<Result<LeaseNumberReply>> give_back(ReturnLeasesRequest request, RpcRequest) {
     for (InodeId inode : request.inodes)
       script.given_back.push_back(inode.value);
-    co_return EmptyReply{};
+    co_return LeaseNumberReply{.term = script.term, .sequence = 20};
   }
   World& world;
   Script& script;
@@ -354,6 +354,8 @@ TEST_F(LeaseKeeperTest, TheLeastUsefulAreGivenBackWhenAsked) {
   EXPECT_THAT(client_->forgotten, ElementsAre(3, 4));
   EXPECT_TRUE(keeper().shared(InodeId{1}));
   EXPECT_TRUE(keeper().shared(InodeId{2}));
+  EXPECT_FALSE(keeper().granted(InodeId{3}, lease(20))) << "it crossed with the return";
+  EXPECT_TRUE(keeper().granted(InodeId{3}, lease(21)));
 }
 
 class FewLeases : public LeaseKeeperTest {

@@ -1,0 +1,300 @@
+// Two mounts see one filesystem: after an operation on one has returned, the other sees it with its next one, without
+// time passing in between; and what nobody changes costs no message.
+#include <algorithm>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/base/units.h"
+#include "tests/support/sim_cluster.h"
+
+namespace cairn {
+namespace {
+
+using FS = FileSystem;
+using namespace std::chrono_literals;
+
+Buffer text(const std::string& bytes) {
+  Buffer buffer = Buffer::allocate(bytes.size());
+  std::ranges::copy(std::as_bytes(std::span(bytes)), buffer.mutable_span().begin());
+  return buffer;
+}
+
+Task<Result<void>> write_at(FS& fs, FS::HandleId handle, uint64_t offset, std::string bytes) {
+  Result<void> written = co_await fs.write(handle, offset, text(bytes));
+  co_return written;
+}
+
+Task<Result<std::string>> read_at(FS& fs, FS::HandleId handle, uint64_t offset, uint32_t size) {
+  Result<Payload> data = co_await fs.read(handle, offset, size);
+  if (!data) co_return data.error();
+  co_return std::string(flatten(*data).view());
+}
+
+class Coherence : public testing::Test {
+ protected:
+  Coherence() : cluster_(11, {.mounts = 2}) { started_ = cluster_.start(); }
+  void SetUp() override { ASSERT_TRUE(started_); }
+
+  template <class T>
+  T run(size_t mount, std::function<Task<Result<T>>(FS&)> operation, Duration limit = 120s) {
+    auto done = cluster_.run<Result<T>>(mount, std::move(operation), limit);
+    if (!done) {
+      ADD_FAILURE() << "it did not end";
+      return T{};
+    }
+    if (!*done) {
+      ADD_FAILURE() << done->error().message();
+      return T{};
+    }
+    return std::move(**done);
+  }
+  void run_void(size_t mount, std::function<Task<Result<void>>(FS&)> operation, Duration limit = 120s) {
+    auto done = cluster_.run<Result<void>>(mount, std::move(operation), limit);
+    ASSERT_TRUE(done.has_value()) << "it did not end";
+    ASSERT_TRUE(done->has_value()) << done->error().message();
+  }
+  InodeId lookup(size_t mount, const std::string& name, InodeId parent = kRootInode) {
+    return run<Entry>(mount, [&](FS& fs) { return fs.lookup(parent, name); }).attributes.inode;
+  }
+  Attributes attributes(size_t mount, InodeId inode) {
+    return run<AttributesView>(mount, [&](FS& fs) { return fs.get_attributes(inode); }).attributes;
+  }
+  InodeId make_directory(size_t mount, const std::string& name, InodeId parent = kRootInode) {
+    return run<Entry>(mount, [&](FS& fs) { return fs.make_directory(parent, name, 0755, {}); }).attributes.inode;
+  }
+  // Made and open.
+  FS::HandleId create(size_t mount, const std::string& name, InodeId* inode = nullptr, InodeId parent = kRootInode) {
+    InodeId made = run<Entry>(mount, [&](FS& fs) { return fs.create(parent, name, 0644, {}); }).attributes.inode;
+    if (inode) *inode = made;
+    Result<FS::HandleId> handle = cluster_.file_system(mount)->opened_by_create(made, {.read = true, .write = true});
+    EXPECT_TRUE(handle);
+    return handle ? *handle : 0;
+  }
+  FS::HandleId open(size_t mount, InodeId inode, bool write = true) {
+    return run<FS::Opened>(mount, [&](FS& fs) { return fs.open(inode, {.read = true, .write = write}); }).handle;
+  }
+  void write(size_t mount, FS::HandleId handle, uint64_t offset, const std::string& bytes) {
+    run_void(mount, [&](FS& fs) { return write_at(fs, handle, offset, bytes); });
+  }
+  std::string read(size_t mount, FS::HandleId handle, uint64_t offset = 0, uint32_t size = 1 << 20) {
+    return run<std::string>(mount, [&](FS& fs) { return read_at(fs, handle, offset, size); });
+  }
+  std::vector<std::string> list(size_t mount, InodeId directory, bool plus = true) {
+    std::vector<std::string> names;
+    uint64_t cookie = 0;
+    for (;;) {
+      FS::Listing listing =
+          run<FS::Listing>(mount, [&](FS& fs) { return fs.read_directory(directory, cookie, 100, plus); });
+      for (const DirectoryEntry& entry : listing.entries)
+        names.push_back(entry.name);
+      if (listing.end || listing.entries.empty()) break;
+      cookie = listing.entries.back().cookie;
+    }
+    std::ranges::sort(names);
+    return names;
+  }
+  // Everything that a mount may know of a directory and of a name in it.
+  void look(size_t mount, InodeId directory, const std::string& name) {
+    (void)attributes(mount, directory);
+    (void)list(mount, directory);
+    if (InodeId inode = lookup(mount, name, directory)) (void)attributes(mount, inode);
+  }
+  double requests(size_t mount) {
+    return cluster_.mount_node(mount).metrics().counter("cairn_client_master_requests_total", "").value();
+  }
+
+  SimCluster cluster_;
+  bool started_ = false;
+};
+
+class BothWays : public Coherence, public testing::WithParamInterface<size_t> {
+ protected:
+  size_t here() const { return GetParam(); }
+  size_t there() const { return 1 - GetParam(); }
+};
+INSTANTIATE_TEST_SUITE_P(Coherence, BothWays, testing::Values(0u, 1u));
+
+TEST_P(BothWays, Names) {
+  InodeId d = make_directory(0, "d");
+  InodeId e = make_directory(1, "e");
+  look(here(), d, "a");
+  look(there(), d, "a");
+  EXPECT_FALSE(lookup(there(), "a", d));
+  InodeId file;
+  FS::HandleId handle = create(here(), "a", &file, d);
+  EXPECT_EQ(lookup(there(), "a", d), file);
+  EXPECT_EQ(attributes(there(), d).size, 1u);
+  EXPECT_THAT(list(there(), d), testing::ElementsAre("a"));
+  look(there(), d, "b");
+  run<Entry>(here(), [&](FS& fs) { return fs.link(file, d, "b"); });
+  EXPECT_EQ(lookup(there(), "b", d), file);
+  EXPECT_EQ(attributes(there(), file).nlink, 2u);
+  EXPECT_THAT(list(there(), d), testing::ElementsAre("a", "b"));
+  look(there(), e, "c");
+  run_void(here(), [&](FS& fs) { return fs.rename(d, "b", e, "c", 0); });
+  EXPECT_FALSE(lookup(there(), "b", d));
+  EXPECT_EQ(lookup(there(), "c", e), file);
+  EXPECT_THAT(list(there(), d), testing::ElementsAre("a"));
+  EXPECT_THAT(list(there(), e), testing::ElementsAre("c"));
+  run_void(here(), [&](FS& fs) { return fs.unlink(e, "c"); });
+  EXPECT_FALSE(lookup(there(), "c", e));
+  EXPECT_EQ(attributes(there(), file).nlink, 1u);
+  EXPECT_THAT(list(there(), e), testing::IsEmpty());
+  run_void(here(), [&](FS& fs) { return fs.remove_directory(kRootInode, "e"); });
+  EXPECT_FALSE(lookup(there(), "e"));
+  (void)handle;
+}
+
+TEST_P(BothWays, AttributesAndExtendedAttributes) {
+  InodeId file;
+  FS::HandleId handle = create(0, "f", &file);
+  (void)handle;
+  EXPECT_EQ(attributes(there(), file).mode, 0644u);
+  FS::Changes changes;
+  changes.mode = 0600;
+  changes.mtime = 12345;
+  run<AttributesView>(here(), [&](FS& fs) { return fs.set_attributes(file, changes); });
+  EXPECT_EQ(attributes(there(), file).mode, 0600u);
+  EXPECT_EQ(attributes(there(), file).mtime, 12345);
+  EXPECT_EQ(attributes(here(), file).mtime, 12345);
+  EXPECT_THAT(run<std::vector<std::string>>(there(), [&](FS& fs) { return fs.list_xattr(file); }), testing::IsEmpty());
+  run_void(here(), [&](FS& fs) { return fs.set_xattr(file, "user.a", "1", false, false); });
+  EXPECT_EQ(run<std::string>(there(), [&](FS& fs) { return fs.get_xattr(file, "user.a"); }), "1");
+  run_void(here(), [&](FS& fs) { return fs.set_xattr(file, "user.a", "2", false, false); });
+  EXPECT_EQ(run<std::string>(there(), [&](FS& fs) { return fs.get_xattr(file, "user.a"); }), "2");
+  run_void(here(), [&](FS& fs) { return fs.remove_xattr(file, "user.a"); });
+  EXPECT_THAT(run<std::vector<std::string>>(there(), [&](FS& fs) { return fs.list_xattr(file); }), testing::IsEmpty());
+}
+
+TEST_P(BothWays, DataAndSizes) {
+  InodeId file;
+  FS::HandleId handles[2];
+  handles[here()] = create(here(), "f", &file);
+  handles[there()] = open(there(), file);
+  EXPECT_EQ(read(there(), handles[there()]), "");
+  write(here(), handles[here()], 0, "one");
+  EXPECT_EQ(attributes(there(), file).size, 3u);
+  EXPECT_EQ(read(there(), handles[there()]), "one");
+  write(here(), handles[here()], 0, "two, and more");
+  EXPECT_EQ(read(there(), handles[there()]), "two, and more");
+  write(there(), handles[there()], 3, "XX");
+  EXPECT_EQ(read(here(), handles[here()]), "twoXXand more");
+  FS::Changes cut;
+  cut.size = 4;
+  run<AttributesView>(here(), [&](FS& fs) { return fs.set_attributes(file, cut); });
+  EXPECT_EQ(read(there(), handles[there()]), "twoX");
+  EXPECT_EQ(attributes(there(), file).size, 4u);
+  cut.size = 6;
+  run<AttributesView>(there(), [&](FS& fs) { return fs.set_attributes(file, cut); });
+  EXPECT_EQ(read(here(), handles[here()]), std::string("twoX\0\0", 6));
+  EXPECT_EQ(attributes(here(), file), attributes(there(), file));
+}
+
+TEST_F(Coherence, AppendsFromTwoMountsFollowOneAnother) {
+  InodeId file;
+  FS::HandleId handles[2];
+  handles[0] = create(0, "log", &file);
+  handles[1] = open(1, file);
+  std::string expected;
+  for (int i = 0; i < 40; ++i) {
+    std::string line = "line " + std::to_string(i) + "\n";
+    size_t mount = static_cast<size_t>(i / 3 % 2);
+    uint64_t at = run<uint64_t>(mount, [&](FS& fs) { return fs.append(handles[mount], text(line)); });
+    EXPECT_EQ(at, expected.size());
+    expected += line;
+  }
+  EXPECT_EQ(read(0, handles[0]), expected);
+  EXPECT_EQ(read(1, handles[1]), expected);
+}
+
+TEST_F(Coherence, ASecondLookAtAQuietTreeAsksNothing) {
+  InodeId d = make_directory(0, "d");
+  std::vector<InodeId> files;
+  for (int i = 0; i < 250; ++i) {
+    InodeId file;
+    FS::HandleId handle = create(0, "f" + std::to_string(i), &file, d);
+    write(0, handle, 0, "x");
+    run_void(0, [&](FS& fs) { return fs.flush(handle); });
+    cluster_.run<bool>(0, [handle](FS& fs) -> Task<bool> {
+      co_await fs.release(handle);
+      co_return true;
+    });
+    files.push_back(file);
+  }
+  cluster_.simulator().run_for(2s);
+  auto walk = [&](size_t mount) {
+    EXPECT_EQ(list(mount, d).size(), 250u);
+    EXPECT_FALSE(lookup(mount, "missing", d));
+    for (size_t i = 0; i < files.size(); ++i) {
+      EXPECT_EQ(lookup(mount, "f" + std::to_string(i), d), files[i]);
+      EXPECT_EQ(attributes(mount, files[i]).size, 1u);
+      if (i > 20) continue;
+      FS::HandleId handle = open(mount, files[i], false);
+      EXPECT_EQ(read(mount, handle), "x");
+      cluster_.run<bool>(mount, [handle](FS& fs) -> Task<bool> {
+        co_await fs.release(handle);
+        co_return true;
+      });
+      EXPECT_THAT(run<std::vector<std::string>>(mount, [&](FS& fs) { return fs.list_xattr(files[i]); }),
+                  testing::IsEmpty());
+    }
+  };
+  for (size_t mount : {0u, 1u}) {
+    walk(mount);
+    cluster_.simulator().run_for(60s);
+    double before = requests(mount);
+    walk(mount);
+    EXPECT_EQ(requests(mount), before) << "mount " << mount;
+  }
+}
+
+TEST_F(Coherence, AMountThatIsCutOffIsFencedAndTheOtherGoesOn) {
+  InodeId file;
+  FS::HandleId handles[2];
+  handles[0] = create(0, "f", &file);
+  handles[1] = open(1, file);
+  write(0, handles[0], 0, "durable");
+  run_void(0, [&](FS& fs) { return fs.fsync(handles[0], false); });
+  write(0, handles[0], 0, "is lost");
+  cluster_.mount_node(0).pause();
+  TimePoint before = cluster_.simulator().now();
+  write(1, handles[1], 7, "!");
+  EXPECT_LT(cluster_.simulator().now() - before, 25s);
+  EXPECT_EQ(read(1, handles[1], 7), "!");
+  cluster_.simulator().run_for(60s);
+  cluster_.mount_node(0).resume();
+  auto late = cluster_.run<Result<void>>(0, [&](FS& fs) { return fs.fsync(handles[0], false); });
+  ASSERT_TRUE(late.has_value());
+  EXPECT_FALSE(late->has_value()) << "what was lost is told";
+  EXPECT_EQ(read(0, handles[0]), read(1, handles[1]));
+}
+
+TEST_F(Coherence, AMountThatWasStoppedForAMinuteServesNothingOld) {
+  InodeId d = make_directory(0, "d");
+  InodeId file;
+  FS::HandleId handle = create(0, "f", &file, d);
+  write(0, handle, 0, "old");
+  run_void(0, [&](FS& fs) { return fs.fsync(handle, false); });
+  FS::HandleId theirs = open(1, file);
+  look(1, d, "f");
+  EXPECT_EQ(read(1, theirs), "old");
+  cluster_.mount_node(1).pause();
+  cluster_.simulator().run_for(60s);
+  write(0, handle, 0, "new");
+  run_void(0, [&](FS& fs) { return fs.rename(d, "f", d, "g", 0); });
+  FS::Changes changes;
+  changes.mode = 0600;
+  run<AttributesView>(0, [&](FS& fs) { return fs.set_attributes(file, changes); });
+  cluster_.mount_node(1).resume();
+  EXPECT_FALSE(lookup(1, "f", d));
+  EXPECT_EQ(lookup(1, "g", d), file);
+  EXPECT_EQ(attributes(1, file).mode, 0600u);
+  EXPECT_EQ(read(1, theirs), "new");
+}
+
+}  // namespace
+}  // namespace cairn
