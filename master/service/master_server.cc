@@ -25,6 +25,8 @@ namespace cairn {
 namespace {
 constexpr Duration kHandingOver = std::chrono::seconds(1);
 constexpr Duration kBeforeOpeningAgain = std::chrono::milliseconds(50);
+// Requests that wait for the answers of other mounts must not keep a mount's own answers from being read.
+constexpr uint32_t kRequestsPerConnectionMax = 16 * 1024;
 
 uint32_t ms(Duration duration) {
   return static_cast<uint32_t>(std::chrono::duration_cast<std::chrono::milliseconds>(duration).count());
@@ -181,6 +183,7 @@ void MasterServer::Impl::serve() {
   RpcServerOptions options;
   options.hello.cluster = cluster;
   options.hello.program = settings.program;
+  options.requests_per_connection_max = kRequestsPerConnectionMax;
   server = std::make_unique<RpcServer>(world, options);
   meta->add_handlers(*server);
   control->add_handlers(*server);

@@ -1,4 +1,5 @@
 // Recalls through the service: who waits for whom, for how long, and what an answer may say meanwhile.
+#include <algorithm>
 #include <gtest/gtest.h>
 
 #include "tests/unit/master/service/sim_master.h"
@@ -397,6 +398,50 @@ TEST_F(Recalls, WhoDoesNotComeBackIsWaitedForItsTimeAndNoLonger) {
   EXPECT_TRUE(**made);
   EXPECT_GE(now() - began, milliseconds(2500));
   EXPECT_LE(now() - began, seconds(7));
+}
+
+class RecallsAtTheEnd : public Recalls {
+ protected:
+  // One request of each kind that waits for somebody.
+  void let_all_wait() {
+    InodeId file = anna_.make("f");
+    anna_.hold_root();
+    waiting_ = bert_.begin_mutation(create("x"));
+    behind_ = cora_.begin_mutation(create("x"));
+    reader_ = bert_.begin(GetAttributesRequest{.inode = file});
+    writer_ = bert_.begin(WriteLeaseRequest{.inode = file});
+    next_writer_ = cora_.begin(WriteLeaseRequest{.inode = file});
+    taking_ = bert_.begin(TakeRecallsRequest{});
+    master_.simulator().run_for(milliseconds(300));
+    EXPECT_FALSE(answered(false));
+  }
+  // All of them, or some of them.
+  bool answered(bool all) const {
+    std::vector<bool> each{waiting_->has_value(), behind_->has_value(),      reader_->has_value(),
+                           writer_->has_value(),  next_writer_->has_value(), taking_->has_value()};
+    auto count = std::ranges::count(each, true);
+    return all ? count == static_cast<ptrdiff_t>(each.size()) : count > 0;
+  }
+
+  SimClient cora_{master_, "cora"};
+  SimClient::Waiting<MutateRequest> waiting_, behind_;
+  SimClient::Waiting<GetAttributesRequest> reader_;
+  SimClient::Waiting<WriteLeaseRequest> writer_, next_writer_;
+  SimClient::Waiting<TakeRecallsRequest> taking_;
+};
+
+TEST_F(RecallsAtTheEnd, AMasterStopsAlthoughOthersWait) {
+  let_all_wait();
+  bool stopped = false;
+  master_.stop(stopped);
+  EXPECT_TRUE(master_.simulator().run_until([&] { return stopped; }, seconds(3)));
+  EXPECT_TRUE(master_.simulator().run_until([&] { return answered(true); }, seconds(5)));
+}
+
+TEST_F(RecallsAtTheEnd, AMasterThatDiesLeavesNobodyWaiting) {
+  let_all_wait();
+  master_.restart();
+  EXPECT_TRUE(master_.simulator().run_until([&] { return answered(true); }, seconds(5)));
 }
 
 // What was read before a change, and is answered after it began, has no lease: or the change waits for the reader.

@@ -48,6 +48,8 @@ class SimMaster {
     node_.crash(Crash::kProcess);
     start();
   }
+  // SIGTERM.
+  void stop(bool& stopped) { node_.spawn(stop_server(server(), &stopped)); }
   Simulator& simulator() { return simulator_; }
   SimNode& node() { return node_; }
   Address address() const { return {.kind = Address::Kind::kTcp, .host_or_path = "master", .port = 9400}; }
@@ -78,6 +80,11 @@ class SimMaster {
     std::unique_ptr<MasterServer> server;
     TaskGroup tasks;
   };
+
+  static Task<void> stop_server(MasterServer* server, bool* stopped) {
+    co_await server->stop();
+    *stopped = true;
+  }
 
   Simulator simulator_;
   MasterSettings settings_;
