@@ -1,6 +1,6 @@
 // InodeTraffic: which requests of the kernel about an inode are under way. Whoever makes the kernel drop pages or names
 // must know: the kernel holds the page of an unanswered READ, the page that an unanswered WRITE fills in part, and the
-// directory of an unanswered change (docs/consistency.md, "Notifications to the kernel").
+// directory of an unanswered change (docs/consistency.md, "What the kernel keeps").
 //
 // Pure; loop thread only. A direct READ goes past the pages and is not told here.
 #pragma once

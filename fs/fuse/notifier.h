@@ -1,5 +1,5 @@
 // Notifier: tells the kernel what to forget (KernelCaches of fs/client), by the recipe of docs/consistency.md,
-// "Notifications to the kernel".
+// "What the kernel keeps".
 //
 // A notification may block behind requests that the loop has yet to answer, so each runs on a thread of a pool. One
 // that blocks behind a request which itself may wait for another mount (a change of that directory, a WRITE of part of
