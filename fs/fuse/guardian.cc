@@ -20,6 +20,7 @@ namespace cairn {
 namespace {
 
 constexpr char kMounted = 'M';  // followed by four bytes: the device's minor number
+constexpr char kSession = 'S';  // followed by its number, eight bytes
 constexpr char kEndedCleanly = 'C';
 
 // A zombie whose other threads still wait in the kernel sends no SIGCHLD: so the guardian also looks, this often.
@@ -27,8 +28,8 @@ constexpr timespec kLookPeriod{.tv_sec = 1, .tv_nsec = 0};
 
 class Guardian {
  public:
-  Guardian(pid_t child, int pipe, const std::string& mountpoint)
-      : child_(child), pipe_(pipe), mountpoint_(mountpoint) {}
+  Guardian(pid_t child, int pipe, const std::string& mountpoint, const EndSession& end_session)
+      : child_(child), pipe_(pipe), mountpoint_(mountpoint), end_session_(end_session) {}
 
   int watch(const sigset_t& signals) {
     for (;;) {
@@ -40,6 +41,8 @@ class Guardian {
       if (::waitpid(child_, &status, WNOHANG) == child_) {
         hear();
         if (!clean_) clear_away(status);
+        // Only now nothing of it can be sent any more. Programs are free already.
+        if (!clean_ && session_) end_session_(session_);
         return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
       }
       // Dead, and held in the kernel by the mount that it served: that must go first.
@@ -52,9 +55,11 @@ class Guardian {
     char kind = 0;
     while (::read(pipe_, &kind, 1) == 1) {
       if (kind == kEndedCleanly) clean_ = true;
+      // Each is written in one piece of less than PIPE_BUF: it is there.
+      uint64_t session = 0;
+      if (kind == kSession && ::read(pipe_, &session, sizeof session) == sizeof session) session_ = SessionId(session);
       if (kind != kMounted) continue;
       uint32_t minor = 0;
-      // Written in one piece of less than PIPE_BUF: it is there.
       if (::read(pipe_, &minor, sizeof minor) == sizeof minor) device_minor_ = minor;
     }
   }
@@ -73,7 +78,9 @@ class Guardian {
   const pid_t child_;
   const int pipe_;
   const std::string& mountpoint_;
+  const EndSession& end_session_;
   std::optional<uint32_t> device_minor_;
+  SessionId session_;
   bool clean_ = false;
   bool cleared_ = false;
 };
@@ -100,11 +107,18 @@ void GuardianLink::mounted(uint32_t device_minor) {
   [[maybe_unused]] ssize_t written = ::write(fd_, message, sizeof message);
 }
 
+void GuardianLink::session(SessionId session) {
+  char message[1 + sizeof session.value] = {kSession};
+  __builtin_memcpy(message + 1, &session.value, sizeof session.value);
+  [[maybe_unused]] ssize_t written = ::write(fd_, message, sizeof message);
+}
+
 void GuardianLink::ended_cleanly() {
   [[maybe_unused]] ssize_t written = ::write(fd_, &kEndedCleanly, 1);
 }
 
-int run_guarded(const std::string& mountpoint, const std::function<int(GuardianLink&)>& child) {
+int run_guarded(const std::string& mountpoint, const EndSession& end_session,
+                const std::function<int(GuardianLink&)>& child) {
   sigset_t signals, before;
   ::sigemptyset(&signals);
   for (int signal : {SIGCHLD, SIGTERM, SIGINT, SIGHUP})
@@ -129,7 +143,7 @@ int run_guarded(const std::string& mountpoint, const std::function<int(GuardianL
   }
   ::close(ends[1]);
   ::fcntl(ends[0], F_SETFL, O_NONBLOCK);
-  int status = Guardian(pid, ends[0], mountpoint).watch(signals);
+  int status = Guardian(pid, ends[0], mountpoint, end_session).watch(signals);
   ::close(ends[0]);
   ::sigprocmask(SIG_SETMASK, &before, nullptr);
   return status;

@@ -107,6 +107,7 @@ Task<Result<void>> MountProcess::start() {
   Result<void> mounted = session_->mount();
   if (!mounted) co_return mounted;
   guardian_.mounted(session_->device_minor());
+  tell_session();
   tasks_.spawn(watch_session());
   Result<void> initialised = co_await session_->initialised();
   if (!initialised) co_return initialised;
@@ -118,11 +119,18 @@ Task<Result<void>> MountProcess::start() {
   co_return listening;
 }
 
+void MountProcess::tell_session() {
+  if (file_system_->session() == session_told_) return;
+  session_told_ = file_system_->session();
+  guardian_.session(session_told_);
+}
+
 // Masters come and go while it is mounted; commands that find the cluster by this mount must reach those of today.
 Task<void> MountProcess::note_masters() {
   for (;;) {
     Result<void> slept = co_await tasks_.sleep_for(kNoteMastersInterval);
     if (!slept) co_return;
+    tell_session();
     std::string masters = text_of(file_system_->masters());
     if (masters.empty() || masters == record_.masters) continue;
     record_.masters = std::move(masters);

@@ -50,6 +50,7 @@ class MountProcess {
   Task<Result<void>> start();
   Task<void> wait_for_end();
   Task<void> note_masters();
+  void tell_session();
   Task<void> watch_signals();
   Task<void> watch_session();
   Task<void> detach();
@@ -65,6 +66,7 @@ class MountProcess {
   Readiness& readiness_;
   MountRecord record_;
   bool recorded_ = false;
+  SessionId session_told_;              // to the guardian
   std::unique_ptr<BlockingPool> pool_;  // for what asks the kernel about our own mount
   std::unique_ptr<FileSystem> file_system_;
   std::unique_ptr<FuseSession> session_;

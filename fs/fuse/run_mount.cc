@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "common/runtime/posix_disk.h"
+#include "fs/client/end_session.h"
 #include "fs/fuse/guardian.h"
 #include "fs/fuse/kernel_mount.h"
 #include "fs/fuse/mount_process.h"
@@ -80,6 +81,30 @@ int serve(MountOptions options, GuardianLink& guardian, Readiness& readiness) {
   return world->run(process.run());
 }
 
+// The guardian's last act for a mount that died. Bounded: who waits for its exit status waits for this too.
+constexpr Duration kEndSessionWait = std::chrono::seconds(5);
+
+Task<int> end_session_of(World* world, const MountOptions* options, SessionId session) {
+  Result<void> ended = co_await end_session(*world, options->client.masters, session, kEndSessionWait);
+  if (ended) {
+    log_info("mount.session_ended", "session={}", session);
+  } else {
+    log_warning("mount.session_not_ended", "session={} error={}", session, cairn::quoted(ended.error().message()));
+  }
+  co_return 0;
+}
+
+void end_dead_session(const MountOptions& options, SessionId session) {
+  if (options.connect) return;  // not a cluster's
+  std::unique_ptr<RealWorld> world = RealWorld::make({});
+  Result<std::shared_ptr<Credentials>> secured = use_tls(*world, options.tls, PeerRole::kClient, options.tls_folders);
+  if (!secured) {
+    log_warning("mount.session_not_ended", "session={} error={}", session, cairn::quoted(secured.error().message()));
+    return;
+  }
+  world->run(end_session_of(world.get(), &options, session));
+}
+
 // Waits for what Readiness says.
 int wait_until_ready(int fd) {
   std::string said;
@@ -133,7 +158,8 @@ int run_in_background(MountOptions options) {
   leave_terminal(options.log_file);
   start_logging("cairn-mount", options.log_level, options.log_file);
   std::string mountpoint = options.mountpoint;
-  int status = run_guarded(mountpoint, [&options, &ends](GuardianLink& guardian) {
+  EndSession end = [&options](SessionId session) { end_dead_session(options, session); };
+  int status = run_guarded(mountpoint, end, [&options, &ends](GuardianLink& guardian) {
     Readiness readiness(ends[1]);
     return serve(std::move(options), guardian, readiness);
   });
@@ -151,7 +177,8 @@ int run_mount(MountOptions options) {
   if (!options.foreground) return run_in_background(std::move(options));
   start_logging("cairn-mount", options.log_level, options.log_file);
   std::string mountpoint = options.mountpoint;
-  return run_guarded(mountpoint, [&options](GuardianLink& guardian) {
+  EndSession end = [&options](SessionId session) { end_dead_session(options, session); };
+  return run_guarded(mountpoint, end, [&options](GuardianLink& guardian) {
     Readiness readiness(-1);
     return serve(std::move(options), guardian, readiness);
   });

@@ -193,6 +193,20 @@ def a_writer_killed_in_mid_write_leaves_one_answer(cluster):
     assert open(f"{two}/f", "rb").read()[-4:] == b"more"
 
 
+def the_session_of_a_killed_mount_ends_at_once(cluster):
+    """The guardian ends it: nobody waits for what the dead one holds until its session's time is over."""
+    cluster.up()
+    one = cluster.mount("one")
+    open(f"{one}/f", "wb").write(b"text")
+    def ended():
+        folder = os.path.join(cluster.dir, "log")
+        return sum(open(os.path.join(folder, name), errors="replace").read().count("master.session_closed")
+                   for name in os.listdir(folder) if name.startswith("master"))
+    before = ended()
+    os.kill(int(cluster.mount_pids(one)["pid"]), signal.SIGKILL)
+    wait_for("the end of the session", lambda: ended() > before, 5)
+
+
 def everything_killed_at_once(cluster):
     cluster.up()
     mnt = cluster.mount()
@@ -393,6 +407,7 @@ def cairn_reports_and_ends_cleanly(cluster):
 if __name__ == "__main__":
     main([a_chunkserver_killed_while_writing, a_chunkserver_killed_while_reading, a_chunkserver_stopped_does_not_hang_anybody,
           a_chunkserver_restarted_between_write_and_fsync, the_master_restarts_in_the_middle_of_a_copy, data_waits_for_the_master_as_long_as_it_is_away,
-          a_writer_killed_in_mid_write_leaves_one_answer, everything_killed_at_once, two_mounts_see_each_other_within_a_second,
+          a_writer_killed_in_mid_write_leaves_one_answer, the_session_of_a_killed_mount_ends_at_once,
+          everything_killed_at_once, two_mounts_see_each_other_within_a_second,
           a_flipped_byte_is_found_and_repaired,
           a_flipped_byte_that_nobody_reads_is_found_and_repaired, a_server_that_is_gone_for_good_is_removed, cairn_reports_and_ends_cleanly])
