@@ -57,7 +57,9 @@ struct Caller {  // who asks: new files belong to them
 };
 
 // What the kernel must forget, told by the filesystem (a FUSE notifier; nothing in a command). Runs elsewhere;
-// completes when the kernel has let go.
+// completes when the kernel has let go. Until then requests about the object go on being answered, above all reads of
+// its data, which the kernel may be waiting for. A read that begins after forget_pages() has completed must not be answered
+// from before.
 class KernelCaches {
  public:
   virtual ~KernelCaches() = default;
@@ -68,6 +70,9 @@ class KernelCaches {
   virtual Task<void> forget_name(InodeId directory, std::string name) = 0;
   // Everything: the session has ended, or its time was over and others may have changed anything.
   virtual Task<void> forget_everything() = 0;
+  // Another mount works on the file too, but the pages here stay right (its reader made this writer commit): handles
+  // opened soon go past the kernel's pages.
+  virtual void contended(InodeId) {}
 };
 
 struct OpenFlagsFs {

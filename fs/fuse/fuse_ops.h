@@ -90,6 +90,7 @@ class FuseOps {
     bool append = false;
     bool kill_set_id = false;
     bool direct = false;  // past the kernel's pages
+    bool mapped = false;  // dirty pages of a mapping
   };
   Task<void> write(Reply reply, InodeId inode, uint64_t handle, uint64_t offset, Buffer data, WriteHow how);
   Task<void> drop_pages_behind(InodeId inode, uint64_t write, ByteRange range, bool direct);

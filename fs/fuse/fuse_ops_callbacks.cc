@@ -220,6 +220,7 @@ struct FuseOps::Callbacks {
     Buffer bytes = ops.channel_.take_written();
     Reply reply = ops.reply_to(request, bytes.memory_bytes());
     // A dirty mapped page has its place, whatever the flags of the handle that the kernel chose for it.
+    how.mapped = file->writepage;
     how.append = (file->flags & O_APPEND) != 0 && !file->writepage;
     ops.start(
         ops.write(std::move(reply), InodeId(inode), file->fh, static_cast<uint64_t>(offset), std::move(bytes), how));

@@ -119,7 +119,7 @@ Task<void> FuseOps::write(Reply reply, InodeId inode, uint64_t handle, uint64_t 
   }
   if (!how.direct) inodes_.pages_given(inode);
   ByteRange range{offset, offset + data.size()};
-  uint64_t write = state_.traffic.write_began(inode, range, world_.clock().now(), how.direct);
+  uint64_t write = state_.traffic.write_began(inode, range, world_.clock().now(), !how.direct && !how.mapped);
   uint64_t at = offset;
   Result<void> written;
   if (how.append) {

@@ -78,8 +78,8 @@ void InodeTraffic::read_answered(InodeId inode, uint64_t read) {
   drop_if_idle(inode);
 }
 
-uint64_t InodeTraffic::write_began(InodeId inode, ByteRange range, TimePoint now, bool direct) {
-  inodes_[inode].writes.emplace(next_, Write{.range = range, .began = now, .direct = direct});
+uint64_t InodeTraffic::write_began(InodeId inode, ByteRange range, TimePoint now, bool holds_parts) {
+  inodes_[inode].writes.emplace(next_, Write{.range = range, .began = now, .holds_parts = holds_parts});
   return next_++;
 }
 
@@ -107,7 +107,7 @@ std::vector<ByteRange> InodeTraffic::partial_pages(InodeId inode, ByteRange rang
     if (page.overlaps(range) && std::ranges::find(pages, page) == pages.end()) pages.push_back(page);
   };
   for (const auto& [id, write] : found->second.writes) {
-    if (write.direct || write.began > begun_by) continue;
+    if (!write.holds_parts || write.began > begun_by) continue;
     if (write.range.begin % kKernelPageBytes != 0) take(write.range.begin);
     if (write.range.end % kKernelPageBytes != 0) take(write.range.end);
   }

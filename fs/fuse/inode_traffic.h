@@ -36,8 +36,9 @@ class InodeTraffic {
   bool read_is_old(InodeId inode, uint64_t read);
   void read_answered(InodeId inode, uint64_t read);
 
-  // A direct WRITE goes past the kernel's pages and holds none.
-  uint64_t write_began(InodeId inode, ByteRange range, TimePoint now, bool direct);
+  // `holds_parts`: the kernel may hold the pages that are written in part. (Not those of a direct WRITE, nor dirty
+  // pages of a mapping: they are whole, though the file may end in the last.)
+  uint64_t write_began(InodeId inode, ByteRange range, TimePoint now, bool holds_parts);
   // Pages of the WRITE that were read while it was under way, and may be older; asked until there are none, then it is
   // answered.
   std::vector<ByteRange> read_during(InodeId inode, uint64_t write);
@@ -72,7 +73,7 @@ class InodeTraffic {
   struct Write {
     ByteRange range;
     TimePoint began;
-    bool direct = false;
+    bool holds_parts = false;
     std::vector<ByteRange> read;  // meanwhile
   };
   struct State {

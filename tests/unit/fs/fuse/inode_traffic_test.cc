@@ -18,9 +18,9 @@ TEST(Without, LeavesWhatIsAroundTheOthers) {
 
 TEST(InodeTraffic, KnowsThePagesThatAWriteFillsInPart) {
   InodeTraffic traffic;
-  uint64_t whole = traffic.write_began(kFile, {4096, 12'288}, kStart, false);
+  uint64_t whole = traffic.write_began(kFile, {4096, 12'288}, kStart, true);
   EXPECT_EQ(Ranges{}, traffic.partial_pages(kFile, {0, kFileEnd}, kStart));
-  uint64_t part = traffic.write_began(kFile, {4000, 8200}, kStart + std::chrono::seconds(1), false);
+  uint64_t part = traffic.write_began(kFile, {4000, 8200}, kStart + std::chrono::seconds(1), true);
   EXPECT_EQ(Ranges{}, traffic.partial_pages(kFile, {0, kFileEnd}, kStart));
   TimePoint later = kStart + std::chrono::seconds(2);
   EXPECT_EQ((Ranges{{0, 4096}, {8192, 12'288}}), traffic.partial_pages(kFile, {0, kFileEnd}, later));
@@ -33,7 +33,7 @@ TEST(InodeTraffic, KnowsThePagesThatAWriteFillsInPart) {
 
 TEST(InodeTraffic, ADirectWriteHoldsNoPage) {
   InodeTraffic traffic;
-  traffic.write_began(kFile, {1, 2}, kStart, true);
+  traffic.write_began(kFile, {1, 2}, kStart, false);
   EXPECT_EQ(Ranges{}, traffic.partial_pages(kFile, {0, kFileEnd}, kStart));
 }
 
@@ -68,7 +68,7 @@ TEST(InodeTraffic, WhatIsReadDuringAWriteIsOlder) {
   InodeTraffic traffic;
   uint64_t elsewhere = traffic.read_began(kFile, {8192, 12'288});
   uint64_t before = traffic.read_began(kFile, {0, 4096});
-  uint64_t write = traffic.write_began(kFile, {100, 200}, kStart, false);
+  uint64_t write = traffic.write_began(kFile, {100, 200}, kStart, true);
   EXPECT_EQ(Ranges{}, traffic.read_during(kFile, write));
   traffic.read_answered(kFile, traffic.read_began(kFile, {0, 4096}));
   traffic.read_answered(kFile, traffic.read_began(kFile, {4096, 8192}));

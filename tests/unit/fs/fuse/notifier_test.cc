@@ -281,7 +281,7 @@ TEST_F(NotifierTest, AReadThatIsUnderWayAtTheEndOfAPassCounts) {
 }
 
 Task<void> NotifierTest::forget_pages_around_a_write() {
-  uint64_t write = state_.traffic.write_began(InodeId(2), {4096, 8192 + 10}, world_->clock().now(), false);
+  uint64_t write = state_.traffic.write_began(InodeId(2), {4096, 8192 + 10}, world_->clock().now(), true);
   kernel_.hold("pages 2 8192..12288");  // as the kernel does with a page that is not up to date
   co_await notifier_->forget_pages(InodeId(2));
   EXPECT_EQ((Calls{"pages 2 0..8192", "pages 2 12288..end", "pages 2 8192..12288"}), kernel_.calls());
@@ -298,7 +298,7 @@ Task<void> NotifierTest::forget_pages_while_a_write_comes() {
   kernel_.hold("pages 2");
   tasks_.spawn(forget_pages(InodeId(2)));
   co_await until([this] { return kernel_.calls().size() == 1; });
-  uint64_t write = state_.traffic.write_began(InodeId(2), {100, 200}, world_->clock().now(), false);
+  uint64_t write = state_.traffic.write_began(InodeId(2), {100, 200}, world_->clock().now(), true);
   co_await until([this] { return kernel_.calls().size() == 2; });
   EXPECT_EQ("pages 2 4096..end", kernel_.calls().back());
   EXPECT_EQ(0, done_);
