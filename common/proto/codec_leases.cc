@@ -72,12 +72,14 @@ static void write(wire::ReturnLeasesRequest::Builder out, const ReturnLeasesRequ
   out.setSession(wire_of(in.session));
   out.setTerm(in.term);
   write(out.initInodes(count(in.inodes)), in.inodes);
+  write(out.initLowered(count(in.lowered)), in.lowered);
 }
 
 static void read(wire::ReturnLeasesRequest::Reader in, ReturnLeasesRequest& out) {
   read(in.getSession(), out.session);
   read(in.getTerm(), out.term);
   read(in.getInodes(), out.inodes);
+  read(in.getLowered(), out.lowered);
 }
 
 static void write(wire::LeaseNumberReply::Builder out, const LeaseNumberReply& in) {

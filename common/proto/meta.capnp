@@ -431,6 +431,7 @@ struct ReturnLeasesRequest {
   session @0 :UInt64;
   term @1 :UInt64;
   inodes @2 :List(UInt64);        # shared leases that this session does without
+  lowered @3 :List(UInt64);       # exclusive ones that it keeps as shared ones
 }
 
 struct HeldLease {

@@ -304,7 +304,12 @@ struct RecallAnswer {
 };
 struct AnswerRecallsRequest { SessionId session; uint64_t term = 0; std::vector<RecallAnswer> answers; };
 // Shared leases that this session does without from now on (lazily, in batches). It has forgotten what they covered.
-struct ReturnLeasesRequest { SessionId session; uint64_t term = 0; std::vector<InodeId> inodes; };
+struct ReturnLeasesRequest {
+  SessionId session;
+  uint64_t term = 0;
+  std::vector<InodeId> inodes;
+  std::vector<InodeId> lowered;  // held exclusively, kept as shared: nothing has been written for a while
+};
 
 struct HeldLease { InodeId inode; bool exclusive = false; bool operator==(const HeldLease&) const = default; };
 struct RenewSessionRequest {

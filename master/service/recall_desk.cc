@@ -132,7 +132,12 @@ Result<EmptyReply> RecallDesk::answer(const AnswerRecallsRequest& request) {
 }
 
 Result<LeaseNumberReply> RecallDesk::give_back(const ReturnLeasesRequest& request) {
-  if (request.term == table_.term()) table_.give_back(request.session, request.inodes);
+  if (request.term != table_.term()) return number();
+  table_.give_back(request.session, request.inodes);
+  bool any = false;
+  for (InodeId inode : request.lowered)
+    any = table_.lower(request.session, inode, true) || any;
+  if (any) lowered();
   return number();
 }
 

@@ -305,6 +305,17 @@ TEST_F(Recalls, WhatWasGivenBackIsNotAskedFor) {
   EXPECT_TRUE(master_.done(made, milliseconds(500)));
 }
 
+TEST_F(Recalls, AWriterThatIsQuietLetsOthersReadWithoutBeingAsked) {
+  InodeId file = anna_.make("f");
+  ASSERT_TRUE(anna_.ask(ReturnLeasesRequest{.term = anna_.term() + 1, .lowered = {file}}));  // of another term
+  EXPECT_FALSE(given(bert_.lookup("f")->lease));
+  ASSERT_TRUE(anna_.ask(ReturnLeasesRequest{.term = anna_.term(), .lowered = {file, kRootInode}}));
+  EXPECT_TRUE(given(bert_.lookup("f")->lease));
+  auto bert = bert_.begin(WriteLeaseRequest{.inode = file});
+  EXPECT_FALSE(master_.done(bert, milliseconds(200)));
+  EXPECT_EQ(anna_.recalls().at(0).kind, RecallKind::kContent);  // it has kept it shared
+}
+
 TEST_F(Recalls, CommandsHoldNothing) {
   SimClient command(master_, "command", "");
   Result<EntryReply> entry = command.lookup("x");
