@@ -37,7 +37,9 @@ FileWriter::FileWriter(WriterShared& shared, Attributes attributes)
       lease_mutex_(shared.world.executor()),
       write_mutex_(shared.world.executor()),
       sync_mutex_(shared.world.executor()),
-      tasks_(shared.world.executor(), shared.world.clock()) {}
+      tasks_(shared.world.executor(), shared.world.clock()) {
+  lease_seen_ = written_ = shared.world.clock().now();
+}
 
 FileWriter::~FileWriter() = default;
 
@@ -91,21 +93,12 @@ Task<void> FileWriter::give_up_lease(bool forget) {
 
 bool FileWriter::may_lower() const {
   bool quiet = written_ + kLowerAfter < shared_.world.clock().now();
-  return quiet && !chunks_.empty() && writing_ == 0 && !dirty() && !syncing_ && shared_.leases.exclusive(inode_);
+  return quiet && writing_ == 0 && !dirty() && !syncing_ && shared_.leases.exclusive(inode_);
 }
 
-Task<void> FileWriter::lower_lease() {
-  Semaphore::Permit turn = co_await lease_mutex_.lock();
-  if (!may_lower()) co_return;
+void FileWriter::lower_lease() {
   lease_seen_ = shared_.world.clock().now();
-  shared_.leases.lowered(inode_);
-  ReleaseWriteLeaseRequest request;
-  request.inode = inode_;
-  request.keep_shared = true;
-  // Until it is answered nobody here asks for the lease again.
-  auto lowered = co_await shared_.master.ask_until(request, deadline());
-  if (lowered) shared_.leases.given_back(inode_, *lowered);
-  if (!lowered) log_warning("client.lower_failed", "inode={} error={}", inode_, quoted(lowered.error().message()));
+  shared_.leases.lower(inode_);
 }
 
 // What the master says of the file. If its content moved while we had no lease on it, the chunks that we know are no

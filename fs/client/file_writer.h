@@ -44,9 +44,9 @@ class FileWriter {
   // be, given up with an error for the handles. Writes that come wait for the next lease. `forget`: somebody else
   // writes.
   Task<void> give_up_lease(bool forget);
-  // Nothing has been written for a while, but chunks are open: others may read, the master may seal them.
+  // Nothing has been written for a while: others may read, and the master may seal what is open.
   bool may_lower() const;
-  Task<void> lower_lease();
+  void lower_lease();
   Task<Result<void>> write(uint64_t offset, Buffer data);
   // At the end of the file, as O_APPEND wants it. Gives the offset.
   Task<Result<uint64_t>> append(Buffer data);
@@ -90,7 +90,10 @@ class FileWriter {
   void discard();
 
   uint32_t writers = 0;  // handles open for writing
-  bool idle() const { return writers == 0 && !dirty() && !syncing_ && !write_back_planned_ && writing_ == 0; }
+  bool idle() const {
+    return writers == 0 && !shared_.leases.exclusive(inode_) && !dirty() && !syncing_ && !write_back_planned_ &&
+           writing_ == 0;
+  }
   Task<void> stop();
 
  private:

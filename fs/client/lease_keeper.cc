@@ -26,6 +26,7 @@ LeaseKeeper::LeaseKeeper(World& world, MasterLink& master, size_t leases_max, Du
       settled_(world.executor()),
       answers_there_(world.executor()),
       returns_there_(world.executor()),
+      lowering_there_(world.executor()),
       received_(world.metrics().counter("cairn_client_recalls_total", "recalls that the master has sent")),
       tasks_(std::make_unique<TaskGroup>(world.executor(), world.clock())) {}
 
@@ -37,10 +38,12 @@ void LeaseKeeper::start(Handler handler, Forget forget) {
   tasks_->on_stop([this] {
     answers_there_.notify_all();
     returns_there_.notify_all();
+    lowering_there_.notify_all();
   });
   tasks_->spawn(take_forever());
   tasks_->spawn(answer_forever());
   tasks_->spawn(return_forever());
+  tasks_->spawn(lower_forever());
 }
 
 Task<void> LeaseKeeper::stop() {
@@ -84,9 +87,9 @@ uint64_t LeaseKeeper::last_recall(InodeId inode) const {
 }
 
 Task<Result<void>> LeaseKeeper::wait_settled(InodeId inode, TimePoint deadline) {
-  while (recalling(inode)) {
+  while (recalling(inode) || lowering_.contains(inode)) {
     Result<void> waited = co_await settled_.wait_until(world_.clock(), deadline);
-    if (!waited && recalling(inode)) co_return Error(ErrorCode::kIo, "the lease was not given back in time");
+    if (!waited) co_return Error(ErrorCode::kIo, "the lease was not given back in time");
   }
   co_return Result<void>();
 }
@@ -156,6 +159,8 @@ void LeaseKeeper::lost() {
   uses_.clear();
   exclusive_count_ = 0;
   returns_.clear();
+  lowering_.clear();
+  settled_.notify_all();
   answers_.clear();
   recalls_.clear();
   for (auto& [inode, queue] : queues_)
@@ -337,6 +342,42 @@ Task<void> LeaseKeeper::answer_forever() {
 }
 
 // ---------------------------------------------------------------- giving back
+
+void LeaseKeeper::lower(InodeId inode) {
+  if (!exclusive(inode) || recalling(inode)) return;
+  lowered(inode);
+  lowering_.insert(inode);
+  lowering_there_.notify_all();
+}
+
+Task<void> LeaseKeeper::lower_forever() {
+  while (!tasks_->stop_requested() && !stopping_) {
+    if (lowering_.empty()) {
+      co_await lowering_there_.wait();
+      continue;
+    }
+    ReturnLeasesRequest request;
+    request.term = master_.term();
+    for (InodeId inode : lowering_) {
+      if (request.lowered.size() < kReturnsMax) request.lowered.push_back(inode);
+    }
+    std::vector<InodeId> told = request.lowered;
+    SessionId session = master_.session();
+    auto reply = co_await master_.ask_session(std::move(request), world_.clock().now() + kAnswerWait);
+    if (session != master_.session()) continue;
+    if (!reply) {
+      // Perhaps it is still on its way: the lease is not asked for before it is known.
+      Result<void> slept = co_await tasks_->sleep_for(kTakeAgain);
+      if (!slept) co_return;
+      continue;
+    }
+    for (InodeId inode : told) {
+      given_back(inode, *reply);
+      lowering_.erase(inode);
+    }
+    settled_.notify_all();
+  }
+}
 
 void LeaseKeeper::give_back_least_used(size_t count) {
   // Until then the kernel may use what it was told under the lease.

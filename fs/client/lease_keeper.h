@@ -12,6 +12,7 @@
 #include <list>
 #include <map>
 #include <memory>
+#include <set>
 #include <unordered_map>
 #include <vector>
 
@@ -51,7 +52,7 @@ class LeaseKeeper {
   // A recall of it is being worked on: answers to the kernel about it carry no timeout, and what is known of it is not
   // used for answers.
   bool recalling(InodeId inode) const;
-  // kIo at the deadline.
+  // Neither is it being recalled, nor lowered: the exclusive lease may be asked for. kIo at the deadline.
   Task<Result<void>> wait_settled(InodeId inode, TimePoint deadline);
   bool usable(InodeId inode) const { return shared(inode) && !recalling(inode); }
   // Moves with each recall of it.
@@ -65,12 +66,11 @@ class LeaseKeeper {
   // was recalled before it arrived.
   bool granted(InodeId inode, const Lease& lease) { return accept(inode, lease, false); }
   bool granted_exclusive(InodeId inode, const Lease& lease) { return accept(inode, lease, true); }
-  void lowered(InodeId inode);           // exclusive to shared, by ourselves
   void used(InodeId inode);              // keeps it from being given back early
   void pin(InodeId inode, bool pinned);  // open: not given back
 
-  // The master's answer to a lease given back or lowered: grants of it that are on their way are over.
-  void given_back(InodeId inode, const LeaseNumberReply& number);
+  // Exclusive to shared, by ourselves; the master is told, many at a time.
+  void lower(InodeId inode);
 
   // For the renewal with a new leader: all that is held. It is of the leader's term when all of it has been told.
   std::vector<HeldLease> held(uint64_t term);
@@ -116,6 +116,9 @@ class LeaseKeeper {
   void give_back_least_used(size_t count);
   void received(TakeRecallsReply reply);
   void note(InodeId inode, Order order);
+  void lowered(InodeId inode);
+  // The master's answer to a lease given back or lowered: grants of it that are on their way are over.
+  void given_back(InodeId inode, const LeaseNumberReply& number);
   void forget_notes();
   Task<void> take_forever();
   Task<Result<size_t>> take(bool at_once);
@@ -123,6 +126,7 @@ class LeaseKeeper {
   void worked_on(uint64_t term, const Recall& recall, bool kept);
   Task<void> answer_forever();
   Task<void> return_forever();
+  Task<void> lower_forever();
 
   World& world_;
   MasterLink& master_;
@@ -144,6 +148,7 @@ class LeaseKeeper {
     TimePoint when{};
   };
   std::deque<Returning> returns_;
+  std::set<InodeId> lowering_;  // the master has not answered yet
 
   uint64_t term_ = 0;   // of the last recall that was received,
   uint64_t after_ = 0;  // and its number
@@ -153,6 +158,7 @@ class LeaseKeeper {
   Condition settled_;
   Condition answers_there_;
   Condition returns_there_;
+  Condition lowering_there_;
   Counter& received_;
   std::unique_ptr<TaskGroup> tasks_;  // null: abandoned
 };

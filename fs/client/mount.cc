@@ -182,7 +182,7 @@ Task<void> Mount::drop_idle() {
   for (;;) {
     Result<void> slept = co_await tasks_.sleep_for(kIdlePeriod);
     if (!slept) co_return;
-    co_await lower_quiet();
+    lower_quiet();
     std::vector<InodeId> idle;
     for (auto& [id, inode] : inodes_) {
       bool unused = inode->opens == 0 && inode->operations == 0 && !inode->parked;

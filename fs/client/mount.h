@@ -147,7 +147,7 @@ class Mount final : public FileSystem {
   void unpark(InodeId inode);
   void tell_closed_soon(InodeId inode);
   void park(InodeId inode);
-  Task<void> lower_quiet();  // exclusive leases that nobody writes under
+  void lower_quiet();        // exclusive leases that nobody writes under
   Task<void> tell_closed();  // lazily, in batches
   Task<void> drop_idle();
   Task<void> session_lost();

@@ -63,18 +63,9 @@ Task<void> Mount::forget_lease(InodeId inode) {
   if (pages && caches_) co_await caches_->forget_pages(inode);
 }
 
-Task<void> Mount::lower_quiet() {
-  std::vector<InodeId> quiet;
+void Mount::lower_quiet() {
   for (auto& [id, inode] : inodes_) {
-    if (inode->writer && inode->writer->may_lower()) quiet.push_back(id);
-  }
-  std::ranges::sort(quiet);
-  for (InodeId id : quiet) {
-    Inode* state = find(id);
-    if (!state || !state->writer) continue;
-    ++state->operations;
-    co_await state->writer->lower_lease();
-    --state->operations;
+    if (inode->writer && inode->writer->may_lower()) inode->writer->lower_lease();
   }
 }
 
