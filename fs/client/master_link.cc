@@ -128,8 +128,8 @@ Task<Result<MutationReply>> MasterLink::mutate(MetaOp op) {
     // A mutation belongs to its session: under a new one it would be another mutation.
     bool again = co_await may_retry(error, deadline, request.session);
     if (!again || session_ != request.session) {
-      result = error.code == ErrorCode::kSessionEnded ? Error(ErrorCode::kIo, "the session with the master has ended")
-                                                      : error;
+      bool ended = error.code == ErrorCode::kSessionEnded || session_ != request.session;
+      result = ended ? Error(ErrorCode::kIo, "the session with the master has ended") : error;
       break;
     }
   }

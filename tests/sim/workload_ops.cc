@@ -8,8 +8,8 @@
 namespace cairn {
 
 namespace {
-constexpr Duration kNameStale = 1s;  // docs/consistency.md: names and attributes
-constexpr Duration kStale = 2s;      // after so long no mount shows what was there before
+// What was not answered may still happen for so long.
+constexpr Duration kUnsureTime = 2s;
 
 template <class T>
 std::optional<Error> error_of(const Result<T>& result) {
@@ -217,18 +217,12 @@ Task<void> WorkloadRun::do_lookup(FileSystem& fs, Worker& worker, Slot& slot) {
   slot.busy = object->busy = true;
   worker.changes = {{.slot = &slot, .before = object, .after = object}};
   worker.object = object;
-  TimePoint asked = cluster_.simulator().now();
   Result<Entry> entry = co_await fs.lookup(folders_[slot.folder], slot.name);
   worker.object.reset();
   object->busy = false;
   worker.changes.clear();
   slot.busy = false;
   if (!answered(what, error_of(entry))) co_return;
-  bool may_lag = slot.changed_by != worker.mount && asked <= slot.changed + kNameStale;
-  if (may_lag && entry->attributes.inode != object->inode) {
-    tell(what + ": not seen yet");
-    co_return;
-  }
   if (entry->attributes.inode != object->inode) fail(what + ": another inode, " + to_string(entry->attributes.inode));
   bool known = !object->directory && !object->unsure && may_use(*object, worker.mount);
   if (known && !may_be_lost(*object) && entry->attributes.size != object->model.current().size())
@@ -240,12 +234,12 @@ Task<void> WorkloadRun::do_lookup(FileSystem& fs, Worker& worker, Slot& slot) {
 // What one mount has not yet made durable is nothing to others.
 bool WorkloadRun::may_use(const Object& object, size_t mount) {
   if (object.owner == mount) return true;
-  return object.model.clean() && cluster_.simulator().now() > object.changed + kStale;
+  return object.model.clean();
 }
 
 Task<void> WorkloadRun::on_file(FileSystem& fs, Worker& worker, ObjectPtr object) {
   if (object->unsure) {
-    if (cluster_.simulator().now() < object->changed + kStale) co_return;
+    if (cluster_.simulator().now() < object->changed + kUnsureTime) co_return;
     co_await drop_handle(fs, worker, object);
     std::string what = "mount" + std::to_string(worker.mount) + " settle file" + std::to_string(object->number);
     Result<void> settled = co_await settle_file(fs, object);
