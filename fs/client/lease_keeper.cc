@@ -185,7 +185,10 @@ std::vector<HeldLease> LeaseKeeper::held(uint64_t term) {
 void LeaseKeeper::told(uint64_t term) {
   std::vector<InodeId> unknown;
   for (auto& [inode, held] : leases_) {
-    if (held.told_to == term) held.term = term;
+    if (held.told_to == term && held.term < term) {
+      held.term = term;
+      held.sequence = 0;  // numbers begin anew: any recall of this leader is of it
+    }
     if (held.term < term) unknown.push_back(inode);  // an answer of the old leader that came in between
   }
   for (InodeId inode : unknown) {
