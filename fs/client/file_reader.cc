@@ -108,7 +108,10 @@ Task<Result<Payload>> FileReader::read_piece(uint32_t index, uint32_t offset, ui
     Result<Place> place = co_await find(index, writer);
     if (!place) co_return place.error();
     if (!place->chunk || offset >= place->limit) co_return Payload{Buffer::zeros(size)};
-    for (const ReplicaAddress& replica : order_of(*place)) {
+    std::vector<ReplicaAddress> order = order_of(*place);
+    for (const ReplicaAddress& replica : order) {
+      // Where others have answered, if only that the layout is old, nobody waits for one that is known not to.
+      if (round == 0 && &replica != &order.front() && servers_.silent(replica.address)) continue;
       Result<Payload> data = co_await read_replica(replica, *place, offset, size);
       if (data) co_return data;
       last = data.error();
@@ -153,10 +156,12 @@ Task<Result<Payload>> FileReader::read_replica(ReplicaAddress replica, Place pla
   request.offset = offset;
   request.length = size;
   RpcClient::CallOptions options{.deadline = world_.clock().now() + kChunkReadDeadline};
+  TimePoint asked = world_.clock().now();
   auto answer = co_await typed_call(servers_.client(replica.address), std::move(request), options);
+  if (answer) servers_.note_success(replica);
   if (!answer) {
     ErrorCode code = answer.error().code;
-    if (code == ErrorCode::kUnavailable || code == ErrorCode::kTimeout) servers_.note_failure(replica.address);
+    if (code == ErrorCode::kUnavailable || code == ErrorCode::kTimeout) servers_.note_failure(replica, asked);
     if (code == ErrorCode::kCorrupt) co_await report_bad(place.chunk, place.version, replica.server, code);
     co_return answer.error().in("reading " + to_string(place.chunk) + " from " + replica.address);
   }

@@ -33,7 +33,7 @@ Mount::Mount(World& world, ClientOptions options)
       options_(std::move(options)),
       master_(world, options_),
       servers_(world, Hello{.cluster = {}, .program = options_.program}),
-      grants_(world, master_),
+      grants_(world, master_, servers_),
       memory_(world.executor(), options_.write_buffer_bytes),
       shared_{.world = world,
               .master = master_,

@@ -133,7 +133,13 @@ Result<void> ChunkKeeper::place(GrantChunksOp& op) {
   request.count_min = std::max<uint8_t>(min_copies, 1);
   std::vector<std::vector<ServerId>> placements;
   for (size_t i = 0; i < op.placements.size(); ++i) {
+    // What does not answer this client may still be heard here: it is only left out where enough others are.
+    request.excluded = op.avoid;
     Result<std::vector<ServerId>> chosen = choose_servers(view, request, impl_->core.world().random().next_u64());
+    if (!chosen && !op.avoid.empty()) {
+      request.excluded.clear();
+      chosen = choose_servers(view, request, impl_->core.world().random().next_u64());
+    }
     if (!chosen) {
       if (placements.empty()) return chosen.error();
       break;  // fewer than asked for are of use, too
@@ -145,6 +151,7 @@ Result<void> ChunkKeeper::place(GrantChunksOp& op) {
   op.goal = goal;
   op.min_copies = min_copies;
   op.placements = std::move(placements);
+  op.avoid.clear();
   return {};
 }
 
@@ -204,6 +211,7 @@ Task<Result<OpenChunkReply>> ChunkKeeper::replica_failed(ReplicaFailedRequest re
       // A server that the master hears may still be cut off from the writer: it leaves this chunk, nothing else.
       log_warning("master.replica_failed", "chunk={} server={} session={} reason={}", request.chunk, server,
                   request.session, quoted(request.reason));
+      keeper.servers.suspect_if_overdue(server, std::chrono::milliseconds(keeper.options.heartbeat_ms) * 3 / 2);
     }
   }
   Result<Impl::Raised> raised = co_await keeper.raise(request.chunk, request.session, request.failed, full, {});

@@ -91,6 +91,62 @@ def a_chunkserver_stopped_does_not_hang_anybody(cluster):
     cluster.signal("chunkserver-3", signal.SIGCONT)
 
 
+def small_files_wait_once_for_a_stopped_chunkserver(cluster, chunkservers=3):
+    cluster.chunkservers = chunkservers
+    cluster.up()
+    mnt = cluster.mount()
+    count, at = 200, 40
+    took = []
+    for i in range(count):
+        if i == at:
+            cluster.signal("chunkserver-2", signal.SIGSTOP)
+        begin = time.monotonic()
+        with open(f"{mnt}/{i}", "wb") as f:
+            f.write(block(i)[:5000])
+        took.append(time.monotonic() - begin)
+    stalls = [f"{t:.1f}" for t in took if t > 0.5]
+    print(f"        {chunkservers} chunkservers: {count - at} files in {sum(took[at:]):.1f} s; those that took longer: {stalls}")
+    # One wait of up to 2 s for everybody; what the machine is slow at is in the other files too.
+    assert sum(t for t in took if t > 0.5) < 3.9, stalls
+    run([CAIRN, "sync", mnt], timeout=30)
+    # And once for reading.
+    other = cluster.mount("other")
+    took = []
+    for i in range(0, count, 3):
+        begin = time.monotonic()
+        with open(f"{other}/{i}", "rb") as f:
+            assert f.read() == block(i)[:5000]
+        took.append(time.monotonic() - begin)
+    stalls = [f"{t:.1f}" for t in took if t > 0.5]
+    assert sum(t for t in took if t > 0.5) < 3.9, stalls
+
+
+def small_files_wait_once_for_one_of_four(cluster):
+    small_files_wait_once_for_a_stopped_chunkserver(cluster, 4)
+
+
+def writing_goes_on_after_two_chunkservers_were_stopped_for_a_while(cluster):
+    cluster.up()
+    mnt = cluster.mount()
+    with open(f"{mnt}/f", "wb", buffering=0) as f:
+        f.write(block(0)[:30000])
+        os.fsync(f.fileno())
+        # By number: a process started now would have to close the file, and that waits too.
+        pids = [cluster.pid(name) for name in ("chunkserver-1", "chunkserver-2")]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+            cluster.stopped.add(pid)
+        cont = threading.Timer(6, lambda: [os.kill(pid, signal.SIGCONT) for pid in pids])
+        cont.start()
+        begin = time.monotonic()
+        f.write(block(1)[:30000])
+        os.fsync(f.fileno())
+        print(f"        the fsync took {time.monotonic() - begin:.1f} s of which they were stopped for 6")
+        cont.join()
+    assert open(f"{mnt}/f", "rb").read() == block(0)[:30000] + block(1)[:30000]
+    wait_for("every chunk to be whole again", lambda: healthy(cluster), 60)
+
+
 def a_chunkserver_restarted_between_write_and_fsync(cluster):
     cluster.up()
     mnt = cluster.mount()
@@ -392,6 +448,8 @@ def cairn_reports_and_ends_cleanly(cluster):
 
 if __name__ == "__main__":
     main([a_chunkserver_killed_while_writing, a_chunkserver_killed_while_reading, a_chunkserver_stopped_does_not_hang_anybody,
+          small_files_wait_once_for_a_stopped_chunkserver, small_files_wait_once_for_one_of_four,
+          writing_goes_on_after_two_chunkservers_were_stopped_for_a_while,
           a_chunkserver_restarted_between_write_and_fsync, the_master_restarts_in_the_middle_of_a_copy, data_waits_for_the_master_as_long_as_it_is_away,
           a_writer_killed_in_mid_write_leaves_one_answer, everything_killed_at_once, two_mounts_see_each_other_within_a_second,
           a_flipped_byte_is_found_and_repaired,
