@@ -46,6 +46,8 @@ class FuseOps {
   void give_entry(Reply reply, const Result<Entry>& entry);
   void count_entry(const Entry& entry);
   void forget_inode(InodeId inode, uint64_t count);
+  // While some callers that wait have got signals: those that are being killed are let go.
+  Task<void> watch_interrupted();
   // Before a change by a caller that may not keep set-id bits.
   Task<Result<void>> clear_set_id(InodeId inode);
 
@@ -93,6 +95,7 @@ class FuseOps {
   const uint32_t max_background_;
   DirectoryHandles directories_;
   RequestGate gate_;
+  bool watching_ = false;                 // watch_interrupted() runs
   std::array<Histogram*, 64> seconds_{};  // by opcode; made when first used
   Gauge& requests_;
   Gauge& known_;

@@ -97,12 +97,9 @@ Task<void> FuseOps::write(Reply reply, InodeId inode, uint64_t handle, uint64_t 
   if (!append) {
     Result<void> written = co_await file_system_.write(handle, offset, std::move(data));
     inodes_.changed(inode, world_.clock().now());
-    if (written) {
-      reply.written(size);
-      co_return;
-    }
-    reply.error(written.error());
-    co_await notifier_.forget_pages(inode);  // the kernel may have kept what was not written
+    bool known = written ? reply.written(size) : reply.error(written.error());
+    // The kernel may have kept what was not written, or let go of what was.
+    if (!written || !known) co_await notifier_.forget_pages(inode);
     co_return;
   }
   Result<uint64_t> at = co_await file_system_.append(handle, std::move(data));
@@ -112,10 +109,10 @@ Task<void> FuseOps::write(Reply reply, InodeId inode, uint64_t handle, uint64_t 
     co_await notifier_.forget_pages(inode);
     co_return;
   }
-  reply.written(size);
+  bool known = reply.written(size);
   // The kernel has cached the bytes where it believed the end to be. After the answer, because until then the kernel
   // holds a lock on the last page.
-  if (*at != offset) co_await notifier_.forget_pages(inode);
+  if (*at != offset || !known) co_await notifier_.forget_pages(inode);
 }
 
 Task<void> FuseOps::flush(Reply reply, uint64_t handle) {

@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import threading
 import time
 
@@ -145,6 +146,54 @@ def writing_goes_on_after_two_chunkservers_were_stopped_for_a_while(cluster):
         cont.join()
     assert open(f"{mnt}/f", "rb").read() == block(0)[:30000] + block(1)[:30000]
     wait_for("every chunk to be whole again", lambda: healthy(cluster), 60)
+
+
+def who_waits_for_a_master_can_be_killed(cluster):
+    cluster.up()
+    mnt = cluster.mount()
+    # A directory each: the kernel has one change in a directory at a time, and who waits for its turn waits in the kernel.
+    numbers = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
+    for name in ["d", "file", *map(int, numbers)]:
+        os.mkdir(f"{mnt}/{name}")
+    master = cluster.pid("master")
+    # Gets a signal all the time, and is called as programs in C call: Python itself would hide an EINTR.
+    busy = subprocess.Popen([sys.executable, "-c", """
+import ctypes, os, signal, sys
+libc = ctypes.CDLL(None, use_errno=True)
+signal.signal(signal.SIGALRM, lambda *_: None)
+signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+print("ready", flush=True)
+for i in range(int(sys.argv[2])):
+    if libc.mkdir(f"{sys.argv[1]}/busy-{i}".encode(), 0o755) != 0:
+        print(os.strerror(ctypes.get_errno()), flush=True)
+        os._exit(1)
+os._exit(0)  # at an ordinary end the handler goes before the timer
+""", f"{mnt}/d", "4000"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert busy.stdout.readline() == "ready\n"
+    os.kill(master, signal.SIGSTOP)
+    cluster.stopped.add(master)
+    waiting = {number: subprocess.Popen(["mkdir", f"{mnt}/{int(number)}/new"]) for number in numbers}
+    writer = subprocess.Popen(["dd", "if=/dev/zero", f"of={mnt}/file/unwritten", "bs=64k", "count=10", "status=none"])
+    time.sleep(1.5)
+    for number, process in [*waiting.items(), (signal.SIGKILL, writer)]:
+        begin = time.monotonic()
+        assert process.poll() is None, "it did not wait for the master"
+        process.send_signal(number)
+        assert process.wait(timeout=20) == -number
+        took = time.monotonic() - begin
+        assert took < 1, f"{signal.Signals(number).name}: it ended only after {took:.1f} s"
+    time.sleep(6)
+    assert busy.poll() is None, busy.stdout.read()
+    os.kill(master, signal.SIGCONT)
+    assert busy.wait(timeout=100) == 0, busy.stdout.read()
+    # What was given up may have been made, each once; and the mount goes on.
+    os.mkdir(f"{mnt}/d/after")
+    made = os.listdir(f"{mnt}/d")
+    assert len(made) == len(set(made)) and {f"busy-{i}" for i in range(4000)} <= set(made), len(made)
+    with open(f"{mnt}/d/written", "wb") as f:
+        f.write(block(1))
+        os.fsync(f.fileno())
+    run([CAIRN, "sync", mnt])
 
 
 def a_chunkserver_restarted_between_write_and_fsync(cluster):
@@ -449,7 +498,7 @@ def cairn_reports_and_ends_cleanly(cluster):
 if __name__ == "__main__":
     main([a_chunkserver_killed_while_writing, a_chunkserver_killed_while_reading, a_chunkserver_stopped_does_not_hang_anybody,
           small_files_wait_once_for_a_stopped_chunkserver, small_files_wait_once_for_one_of_four,
-          writing_goes_on_after_two_chunkservers_were_stopped_for_a_while,
+          writing_goes_on_after_two_chunkservers_were_stopped_for_a_while, who_waits_for_a_master_can_be_killed,
           a_chunkserver_restarted_between_write_and_fsync, the_master_restarts_in_the_middle_of_a_copy, data_waits_for_the_master_as_long_as_it_is_away,
           a_writer_killed_in_mid_write_leaves_one_answer, everything_killed_at_once, two_mounts_see_each_other_within_a_second,
           a_flipped_byte_is_found_and_repaired,
