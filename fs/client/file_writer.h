@@ -55,8 +55,8 @@ class FileWriter {
   // The master changed size or chunks on this mount's behalf (truncate): what is known of chunks is asked for again.
   // Everything must be clean.
   void truncated(const Attributes& attributes);
-  // The application sets the time itself: no commit with an older one may be on its way meanwhile (hold the permit), and none later brings it
-  // (mtime_is_set()).
+  // The application sets the time itself: no commit with an older one may be on its way meanwhile (hold the permit),
+  // and none later brings it (mtime_is_set()).
   Task<Semaphore::Permit> pause_commits() { return sync_mutex_.lock(); }
   void mtime_is_set() { mtime_.reset(); }
 
@@ -71,10 +71,11 @@ class FileWriter {
   // Write errors: each handle is told once. The number moves with each new error.
   uint64_t error_count() const { return error_count_; }
   const Error& last_error() const { return last_error_; }
-  // A replica says that this chunk has been opened by somebody else since: it is not ours any more. True if it was dropped.
+  // A replica says that this chunk has been opened by somebody else since: it is not ours any more. True if it was
+  // dropped.
   bool superseded(uint32_t index);
-  // The content is somebody else's work since: what was open here is not asked any more. A replica that missed the raise
-  // of its version would answer with what it has.
+  // The content is somebody else's work since: what was open here is not asked any more. A replica that missed the
+  // raise of its version would answer with what it has.
   void moved_elsewhere(const Attributes& attributes);
   // The session ended: what was not durable is lost.
   void lose(Error error);
@@ -88,11 +89,12 @@ class FileWriter {
  private:
   Task<Result<void>> write_locked(uint64_t offset, Buffer data);
   Task<Result<void>> ensure_lease();
-  Task<Result<std::shared_ptr<ChunkWriter>>> writer_for(uint32_t index);
-  Task<Result<void>> send_gathered(bool sync);
+  Task<Result<std::shared_ptr<ChunkWriter>>> writer_for(uint32_t index, TimePoint until);
+  Task<Result<void>> send_gathered(bool sync, TimePoint until);
   void gather(uint64_t offset, Buffer piece, Semaphore::Permit permit);
   bool gathers(uint64_t offset, uint64_t size) const;
   enum class SyncKind { kData, kAll, kBackground };
+  // All of it within one request's time, whatever it waits for.
   Task<Result<void>> sync_as(SyncKind kind);
   Task<Result<void>> sync_chunks(TimePoint until);
   Task<bool> ask_versions();
@@ -103,12 +105,13 @@ class FileWriter {
     std::map<uint32_t, uint32_t> lengths;  // of the chunks, by index
   };
   Written written_so_far() const;
-  Task<Result<void>> commit(Written written, bool seal);
+  Task<Result<void>> commit(Written written, bool seal, TimePoint until);
   bool must_commit(SyncKind kind) const;
   Task<void> write_back(Duration delay);
   void plan_write_back(Duration delay);
   Task<void> finish();
-  // While anything is dirty nobody else may write the file: the lease is renewed, or, when somebody waits for it, kept until the flush is done.
+  // While anything is dirty nobody else may write the file: the lease is renewed, or, when somebody waits for it, kept
+  // until the flush is done.
   Task<void> hold_lease();
   Task<void> yield_lease();
   void start_holding();

@@ -23,12 +23,12 @@ GrantPool::GrantPool(World& world, MasterLink& master, const ServerPool& servers
       changed_(world.executor()),
       tasks_(world.executor(), world.clock()) {}
 
-Task<Result<ChunkGrant>> GrantPool::take(uint8_t goal, uint8_t min_copies) {
+Task<Result<ChunkGrant>> GrantPool::take(uint8_t goal, uint8_t min_copies, TimePoint deadline) {
   Kind& kind = kinds_[{goal, min_copies}];
   if (!kind.ready.empty() && kind.granted_at + kGrantAgeMax < world_.clock().now()) kind.ready.clear();
   drop_silent(kind);
   uint64_t rounds = kind.rounds;
-  TimePoint until = world_.clock().now() + kServersWait;
+  TimePoint until = std::min(world_.clock().now() + kServersWait, deadline);
   while (kind.ready.empty()) {
     // Servers may be on their way back: for a while it is worth asking again.
     if (!kind.asking && kind.rounds > rounds && kind.last_error.code == ErrorCode::kTooFewReplicas &&
@@ -45,7 +45,8 @@ Task<Result<ChunkGrant>> GrantPool::take(uint8_t goal, uint8_t min_copies) {
       tasks_.spawn(refill(goal, min_copies));
     }
     if (tasks_.stop_requested()) co_return Error(ErrorCode::kCancelled);
-    co_await changed_.wait();
+    Result<void> answered = co_await changed_.wait_until(world_.clock(), deadline);
+    if (!answered) co_return Error(ErrorCode::kTimeout, "no master has granted a chunk in time");
     drop_silent(kind);
   }
   ChunkGrant grant = std::move(kind.ready.front().grant);

@@ -18,7 +18,8 @@ namespace cairn {
 class GrantPool {
  public:
   GrantPool(World& world, MasterLink& master, const ServerPool& servers);
-  Task<Result<ChunkGrant>> take(uint8_t goal, uint8_t min_copies);
+  // kTimeout if nobody has answered by then.
+  Task<Result<ChunkGrant>> take(uint8_t goal, uint8_t min_copies, TimePoint deadline);
   // What was granted under an ended session is worth nothing.
   void forget_all();
   Task<void> stop() { return tasks_.stop(); }

@@ -70,8 +70,7 @@ void MasterLink::learn_time(TimePoint asked, FileTime now) {
   wall_offset_ns_ = now + half - world_.clock().wall().ns;
 }
 
-Task<Result<MutationReply>> MasterLink::mutate(MetaOp op) {
-  TimePoint deadline = world_.clock().now() + options_.request_timeout;
+Task<Result<MutationReply>> MasterLink::mutate_until(MetaOp op, TimePoint deadline) {
   while (replacing_)
     co_await replaced_.wait();
   MutateRequest request;

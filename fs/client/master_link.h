@@ -37,7 +37,10 @@ class MasterLink {
   template <class Request>
   Task<Result<typename Method<Request>::Reply>> ask_until(Request request, TimePoint deadline);
 
-  Task<Result<MutationReply>> mutate(MetaOp op);
+  Task<Result<MutationReply>> mutate(MetaOp op) {
+    return mutate_until(std::move(op), world_.clock().now() + options_.request_timeout);
+  }
+  Task<Result<MutationReply>> mutate_until(MetaOp op, TimePoint deadline);
 
   SessionId session() const { return session_; }
   ClusterId cluster() const { return cluster_; }

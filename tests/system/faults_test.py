@@ -254,8 +254,9 @@ def data_waits_for_the_master_as_long_as_it_is_away(cluster):
     half_written.write(block(2))
     unsent.write(block(0)[:5000])
     cluster.kill("master")
+    time.sleep(1)  # the mount has begun to write it by itself, and waits too: fsync does not wait for both in turn
     took = fails_with_eio(lambda: os.fsync(unsent.fileno()))
-    assert 2 < took < 20, f"fsync waited {took:.1f} s"
+    assert 2 < took < 4.5, f"fsync waited {took:.1f} s, of a master_timeout of 3 s"
     took = fails_with_eio(lambda: os.stat(f"{mnt}/unknown"))
     assert 2 < took < 8, f"stat waited {took:.1f} s"
     time.sleep(10)  # far longer than the session's time and what anything waits
