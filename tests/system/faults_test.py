@@ -196,6 +196,27 @@ os._exit(0)  # at an ordinary end the handler goes before the timer
     run([CAIRN, "sync", mnt])
 
 
+def who_is_killed_does_not_wait_for_what_it_wrote(cluster):
+    cluster.up()
+    mnt = cluster.mount()
+    pids = [cluster.pid(name) for name in ("chunkserver-1", "chunkserver-2")]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+        cluster.stopped.add(pid)
+    writer = subprocess.Popen(["sh", "-c", f"exec >{mnt}/f; echo written; exec sleep 100"])
+    wait_for("it to be written", lambda: os.path.exists(f"{mnt}/f") and os.path.getsize(f"{mnt}/f") == 8, 20)
+    begin = time.monotonic()
+    writer.kill()
+    writer.wait(timeout=30)
+    took = time.monotonic() - begin
+    assert took < 5, f"it ended only after {took:.1f} s"
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+    run([CAIRN, "sync", mnt])
+    with open(f"{mnt}/f") as f:
+        assert f.read() == "written\n"
+
+
 def a_chunkserver_restarted_between_write_and_fsync(cluster):
     cluster.up()
     mnt = cluster.mount()
@@ -500,6 +521,7 @@ if __name__ == "__main__":
     main([a_chunkserver_killed_while_writing, a_chunkserver_killed_while_reading, a_chunkserver_stopped_does_not_hang_anybody,
           small_files_wait_once_for_a_stopped_chunkserver, small_files_wait_once_for_one_of_four,
           writing_goes_on_after_two_chunkservers_were_stopped_for_a_while, who_waits_for_a_master_can_be_killed,
+          who_is_killed_does_not_wait_for_what_it_wrote,
           a_chunkserver_restarted_between_write_and_fsync, the_master_restarts_in_the_middle_of_a_copy, data_waits_for_the_master_as_long_as_it_is_away,
           a_writer_killed_in_mid_write_leaves_one_answer, everything_killed_at_once, two_mounts_see_each_other_within_a_second,
           a_flipped_byte_is_found_and_repaired,
