@@ -6,7 +6,7 @@
 
 Starts a cluster of its own in a fresh folder (--dir, removed before and after unless --keep), runs bench/mutation_bench of
 the build (--build, default build/release), prints tables. A figure is the median of the repetitions. "us a change" is the
-processor time of the masters' threads and of the client. Standard library only; needs the release build with
+processor time of the masters' threads, of the client, and of all of it. Standard library only; needs the release build with
 -DCAIRN_BENCHMARKS=ON.
 """
 
@@ -147,23 +147,30 @@ def run_bench(arguments, cluster, *words):
     """Lines of mutation_bench, each with the processor time that went into it."""
     command = [str(Path(arguments.build) / "bench" / "mutation_bench"), "--masters", cluster.addresses(),
                "--sessions", str(arguments.sessions), *(["--tls", str(cluster.tls)] if cluster.tls else []), *words]
-    before = [thread_seconds(pid) for pid in cluster.master_pids()]
+    pids = cluster.master_pids()
+    before = [thread_seconds(pid) for pid in pids]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    client_before = thread_seconds(process.pid)
     results = []
     for line in process.stdout:
         if not line.startswith("{"):
             if line != "# made\n":
                 print(line.rstrip(), flush=True)
-            before = [thread_seconds(pid) for pid in cluster.master_pids()]
+            before = [thread_seconds(pid) for pid in pids]
+            client_before = thread_seconds(process.pid)
             continue
         result = json.loads(line)
-        after = [thread_seconds(pid) for pid in cluster.master_pids()]
+        client_after = thread_seconds(process.pid)
+        after = [thread_seconds(pid) for pid in pids]
         spent = {}
         for old, new in zip(before, after):
             for name, seconds in new.items():
                 spent[name] = spent.get(name, 0) + (seconds - old.get(name, 0)) * 1e6 / result["changes"]
-        result["master_us"] = spent
-        before = after
+        result["all_us"] = sum(spent.values())
+        spent["client"] = (sum(client_after.values()) - sum(client_before.values())) * 1e6 / result["changes"]
+        result["all_us"] += spent["client"]
+        result["spent_us"] = spent
+        before, client_before = after, client_after
         results.append(result)
     if process.wait() != 0:
         sys.exit(f"mutations.py: mutation_bench failed; see {cluster.folder}")
@@ -171,12 +178,14 @@ def run_bench(arguments, cluster, *words):
 
 
 def table(rows):
-    print("| kind | in flight | changes/s | p50 ms | p99 ms | longest ms | us a change: loop, apply, log |")
+    print("| kind | in flight | changes/s | p50 ms | p99 ms | longest ms | us a change: loop, apply, log; client; all |")
     print("|---|---:|---:|---:|---:|---:|---|")
     for same in rows:
         middle = {key: statistics.median(row[key] for row in same) for key in ("per_second", "p50_ms", "p99_ms")}
-        threads = ", ".join(
-            f"{statistics.median(row['master_us'].get(name, 0) for row in same):.1f}" for name in ("loop", "apply", "log"))
+        spent = {name: statistics.median(row["spent_us"].get(name, 0) for row in same)
+                 for name in ("loop", "apply", "log", "client")}
+        threads = f"{spent['loop']:.1f}, {spent['apply']:.1f}, {spent['log']:.1f}; {spent['client']:.1f}; " \
+                  f"{statistics.median(row['all_us'] for row in same):.1f}"
         print(f"| {same[0]['kind']} | {same[0]['in_flight']} | {middle['per_second']:.0f} | {middle['p50_ms']:.2f} "
               f"| {middle['p99_ms']:.2f} | {max(row['max_ms'] for row in same):.0f} | {threads} |")
     print(flush=True)
