@@ -117,10 +117,12 @@ Result<std::vector<Reply>> Machine::Impl::apply(const LogEntry& entry) {
 void Machine::Impl::publish(Transaction& tx, WriteBatch& batch) {
   batch.reserve(tx.changes().size());
   for (const auto& [key, value] : tx.changes()) {
-    if (value) {
-      batch.put(key, *value);
-    } else {
+    if (!value) {
       batch.erase(key);
+    } else if (static_cast<keys::Kind>(key.front()) == keys::Kind::kReply) {
+      batch.put_new(key, *value);  // a sequence number is used once
+    } else {
+      batch.put(key, *value);
     }
   }
   std::lock_guard memory_guard(memory_lock);

@@ -2,11 +2,19 @@
 
 #include <utility>
 
+#include "common/base/log.h"
+#include "common/base/units.h"
 #include "common/kv/leveldb_store.h"
 #include "common/kv/memory_store.h"
 #include "master/service/command_codec.h"
 
 namespace cairn {
+
+namespace {
+// What a crash of the process makes the log be applied again for, at most. Several times what is in flight, so that most
+// replies are gone again before they are written; handing it on takes a few milliseconds.
+constexpr size_t kHeldBytes = 512 * kKiB;
+}  // namespace
 
 MachineAdapter::MachineAdapter(Disk& disk, MachineAdapterOptions options) : disk_(disk), options_(options) {}
 
@@ -14,10 +22,11 @@ MachineAdapter::~MachineAdapter() = default;
 
 Result<LogIndex> MachineAdapter::open(const std::string& folder) {
   close();
+  std::unique_ptr<KvStore> store;
   if (options_.memory_store) {
     Result<std::unique_ptr<MemoryStore>> opened = MemoryStore::open(disk_, folder);
     if (!opened) return opened.error();
-    store_ = std::move(*opened);
+    store = std::move(*opened);
   } else {
     LevelDbOptions leveldb;
     leveldb.block_cache_bytes = options_.block_cache_bytes;
@@ -25,8 +34,9 @@ Result<LogIndex> MachineAdapter::open(const std::string& folder) {
     leveldb.lost_with_machine = true;  // recovery.cc: after a machine's restart a checkpoint is opened, never this
     Result<std::unique_ptr<LevelDbStore>> opened = LevelDbStore::open(disk_, folder, leveldb);
     if (!opened) return opened.error();
-    store_ = std::move(*opened);
+    store = std::move(*opened);
   }
+  store_ = std::make_unique<WriteBehindStore>(std::move(store), kHeldBytes);
   MachineOptions machine;
   machine.cache_bytes = options_.cache_bytes;
   Result<std::unique_ptr<Machine>> machine_opened = Machine::open(*store_, machine);
@@ -40,6 +50,11 @@ Result<LogIndex> MachineAdapter::open(const std::string& folder) {
 
 void MachineAdapter::close() {
   machine_.reset();
+  if (store_ != nullptr) {
+    // Only saves the next start some work.
+    Result<void> flushed = store_->flush();
+    if (!flushed) log_warning("state.not_flushed", "error={}", quoted(flushed.error().message()));
+  }
   store_.reset();
 }
 
@@ -71,7 +86,7 @@ Result<std::vector<std::unique_ptr<CommandReply>>> MachineAdapter::apply(const E
 }
 
 Result<void> MachineAdapter::checkpoint(const std::string& target, const std::function<void(LogIndex)>& freeze) {
-  // The machine's own counters may be an entry ahead of the store.
+  // The machine's own counters may be an entry ahead of the store; what the store holds back is handed on before.
   return store_->checkpoint(target, [this, &freeze] { freeze(stored_index(*store_)); });
 }
 
