@@ -72,11 +72,12 @@ Result<AppliedEntry> Applier::apply_one(Shared& shared, const RaftEntry& entry) 
     applied.log_time_ms = view->fields.log_time_ms;
     applied.commands = static_cast<uint32_t>(view->commands.size());
     if (entry.index > shared.state_index) {
-      CHECK(entry.decoded.empty() || entry.decoded.size() == view->commands.size());
+      const std::vector<std::unique_ptr<DecodedCommand>> decoded = std::move(entry.decoded);
+      CHECK(decoded.empty() || decoded.size() == view->commands.size());
       std::vector<EntryCommand> commands;
       commands.reserve(view->commands.size());
       for (size_t i = 0; i < view->commands.size(); ++i) {
-        commands.push_back({view->commands[i], entry.decoded.empty() ? nullptr : entry.decoded[i].get()});
+        commands.push_back({view->commands[i], decoded.empty() ? nullptr : decoded[i].get()});
       }
       EntryContext context{.index = entry.index,
                            .term = entry.term,

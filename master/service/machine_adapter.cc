@@ -1,5 +1,6 @@
 #include "master/service/machine_adapter.h"
 
+#include <deque>
 #include <utility>
 
 #include "common/base/log.h"
@@ -11,8 +12,8 @@
 namespace cairn {
 
 namespace {
-// What a crash of the process makes the log be applied again for, at most. Several times what is in flight, so that most
-// replies are gone again before they are written; handing it on takes a few milliseconds.
+// What a crash of the process makes the log be applied again for, at most. Several times what is in flight, so that
+// most replies are gone again before they are written; handing it on takes a few milliseconds.
 constexpr size_t kHeldBytes = 512 * kKiB;
 }  // namespace
 
@@ -60,23 +61,24 @@ void MachineAdapter::close() {
 
 Result<std::vector<std::unique_ptr<CommandReply>>> MachineAdapter::apply(const EntryContext& context,
                                                                          std::span<const EntryCommand> commands) {
-  LogEntry entry;
-  entry.context = {.index = context.index,
-                   .term = context.term,
-                   .log_time_ms = context.log_time_ms,
-                   .wall_ns = context.wall.ns,
-                   .seed = context.seed};
-  entry.commands.reserve(commands.size());
+  const LogContext log_context{.index = context.index,
+                               .term = context.term,
+                               .log_time_ms = context.log_time_ms,
+                               .wall_ns = context.wall.ns,
+                               .seed = context.seed};
+  std::deque<Command> decoded_here;  // stay where they are
+  std::vector<const Command*> all;
+  all.reserve(commands.size());
   for (const EntryCommand& command : commands) {
     if (command.decoded) {
-      entry.commands.push_back(static_cast<const DecodedMachineCommand*>(command.decoded)->command);
+      all.push_back(&static_cast<const DecodedMachineCommand*>(command.decoded)->command);
       continue;
     }
     Result<Command> decoded = decode_command(command.bytes);
     if (!decoded) return decoded.error().in("log entry " + std::to_string(context.index));
-    entry.commands.push_back(std::move(*decoded));
+    all.push_back(&decoded_here.emplace_back(std::move(*decoded)));
   }
-  Result<std::vector<Reply>> replies = machine_->apply(entry);
+  Result<std::vector<Reply>> replies = machine_->apply(log_context, all);
   if (!replies) return replies.error();
   std::vector<std::unique_ptr<CommandReply>> out;
   out.reserve(replies->size());
