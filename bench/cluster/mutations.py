@@ -206,7 +206,7 @@ def throughput(arguments, cluster):
 def pauses(result):
     listed = ", ".join(f"{length:.0f} ms at {at:.1f} s" for at, length in result["pauses"][:5])
     print(f"{result['in_flight']} in flight: {result['per_second']:.0f}/s, p50 {result['p50_ms']:.2f} ms, "
-          f"p99 {result['p99_ms']:.2f} ms, longest {result['max_ms']:.0f} ms{'; ' + listed if listed else ''}", flush=True)
+          f"p99 {result['p99_ms']:.2f} ms, p99.9 {result['p999_ms']:.1f} ms, longest {result['max_ms']:.0f} ms{'; ' + listed if listed else ''}", flush=True)
 
 
 def restart(cluster, what, how, before=None):
