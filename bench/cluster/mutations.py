@@ -69,7 +69,8 @@ class Cluster:
         self.port = free_port()
         self.processes = {}
         self.settings = [f"--set={value}" for value in arguments.set]
-        self.tls = None if arguments.clear else self.folder / ("local/tls" if arguments.masters > 1 else "tls")
+        self.over = [] if arguments.unix else ["--tcp"]
+        self.tls = None if arguments.clear or arguments.unix else self.folder / ("local/tls" if arguments.masters > 1 else "tls")
 
     def start_program(self, name, *words):
         log = open(self.folder / f"{name}.out", "ab")
@@ -91,7 +92,7 @@ class Cluster:
 
     def start(self):
         if self.count > 1:
-            subprocess.run([self.bin / "cairn", "local", "up", "--dir", self.folder / "local", "--tcp", "--masters",
+            subprocess.run([self.bin / "cairn", "local", "up", "--dir", self.folder / "local", *self.over, "--masters",
                             str(self.count)], check=True, stdout=subprocess.DEVNULL)
             return
         if self.tls and not self.tls.exists():  # beside the programs' folders: they find it
@@ -264,6 +265,7 @@ def main():
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--sessions", type=int, default=1)
     parser.add_argument("--clear", action="store_true", help="without TLS")
+    parser.add_argument("--unix", action="store_true", help="with several masters: over Unix sockets, without TLS")
     parser.add_argument("--chunks", action="store_true", help="files with a chunk, and three chunkservers")
     parser.add_argument("--set", action="append", default=[], help="a setting of the master: section.key=value")
     parser.add_argument("--scale", type=int, help="so many inodes")
