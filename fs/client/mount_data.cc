@@ -29,11 +29,25 @@ Task<Result<void>> Mount::truncate_open(InodeId inode) {
   co_return Result<void>();
 }
 
+// The master's list of who has what open decides what becomes of a file without names. A close that comes to it after
+// this open, or a new leader that is told what is open here in the middle of it, must not take the inode off that list.
 Task<Result<FileSystem::Opened>> Mount::open(InodeId inode, OpenFlagsFs flags) {
   if (flags.write || flags.truncate) {
     Result<void> allowed = writable();
     if (!allowed) co_return allowed.error();
   }
+  while (telling_closed_.contains(inode))
+    co_await told_closed_.wait();
+  ++opening_[inode];
+  Result<Opened> opened = co_await open_at_master(inode, flags);
+  if (--opening_[inode] == 0) opening_.erase(inode);
+  // The master may count it as open whatever was answered.
+  Inode* state = find(inode);
+  if (!opened && (!state || state->opens == 0)) closed_.insert(inode);
+  co_return opened;
+}
+
+Task<Result<FileSystem::Opened>> Mount::open_at_master(InodeId inode, OpenFlagsFs flags) {
   OpenRequest request;
   request.inode = inode;
   request.write = flags.write;
@@ -45,10 +59,7 @@ Task<Result<FileSystem::Opened>> Mount::open(InodeId inode, OpenFlagsFs flags) {
   Result<void> cut;
   if (flags.truncate && seen_here(state.attributes).size > 0) cut = co_await truncate_open(inode);
   --state.operations;
-  if (!cut) {
-    if (state.opens == 0) closed_.insert(inode);
-    co_return cut.error();
-  }
+  if (!cut) co_return cut.error();
   Opened opened;
   opened.handle = add_handle(state, flags);
   opened.attributes = seen_here(state.attributes);
