@@ -282,6 +282,7 @@ void GroupSim::replace(Master& master) {
   master.lost = false;
   if (!removed) return start(master);
   CHECK(master.node->memory_disk().remove_tree("/master"));
+  CHECK(master.node->memory_disk().sync_folder("/"));  // no loss of power brings the old one back
   prepare(master, false);
   start(master);
   add(master, 60s);
