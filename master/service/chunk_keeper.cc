@@ -198,7 +198,10 @@ Task<Result<OpenChunkReply>> ChunkKeeper::replica_failed(ReplicaFailedRequest re
   co_await settle();
   Semaphore::Permit turn = co_await keeper.lock(request.chunk);
   Result<ChunkRecord> found = co_await keeper.record(request.chunk);
-  if (!found) co_return Error(ErrorCode::kStale, "chunk " + to_string(request.chunk) + " is no more");
+  if (found.failed_with(ErrorCode::kNotFound))
+    co_return Error(ErrorCode::kStale, "chunk " + to_string(request.chunk) + " is no more");
+  // Of a master that does not lead any more it says nothing: the writer throws away what it kept when the chunk is gone.
+  if (!found) co_return found.error();
   bool full = request.reason.starts_with(to_string(ErrorCode::kNoSpace));
   // Asked again, because the answer was lost: it has been settled for want of room, below.
   bool settled_before = full && found->session == request.session && found->state == ChunkState::kSealed;
