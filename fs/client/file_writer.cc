@@ -57,8 +57,9 @@ Task<Result<void>> FileWriter::ensure_lease() {
     TimePoint asked = shared_.world.clock().now();
     auto reply = co_await shared_.master.ask_until(request, until);
     if (reply) {
-      lease_until_ = MasterLink::lease_end(asked, reply->lease);
       take_attributes(reply->attributes);
+      if (lease_until_ < asked) co_await check_chunks();
+      lease_until_ = MasterLink::lease_end(asked, reply->lease);
       break;
     }
     if (!reply.failed_with(ErrorCode::kWait)) co_return reply.error();
@@ -90,6 +91,25 @@ void FileWriter::retire_clean() {
   if (dirty()) return;
   while (!chunks_.empty())
     retire(chunks_.begin()->first);
+}
+
+// Somebody else may have opened a chunk meanwhile and then not written, or lost what was written: the content has not
+// moved, but what is written with the old version would be refused for good.
+Task<void> FileWriter::check_chunks() {
+  std::vector<uint32_t> indexes;
+  for (auto& [index, chunk] : chunks_)
+    indexes.push_back(index);
+  for (uint32_t index : indexes) {
+    auto found = chunks_.find(index);
+    if (found == chunks_.end() || dirty()) continue;
+    std::shared_ptr<ChunkWriter> writer = found->second.writer;
+    RenewGrantRequest request;
+    request.chunk = writer->chunk();
+    auto reply = co_await shared_.master.ask(request);
+    bool ours = reply ? reply->version == writer->version() : !reply.failed_with(ErrorCode::kStale);
+    found = chunks_.find(index);
+    if (!ours && !dirty() && found != chunks_.end() && found->second.writer == writer) retire(index);
+  }
 }
 
 void FileWriter::moved_elsewhere(const Attributes& attributes) {

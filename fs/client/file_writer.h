@@ -123,6 +123,7 @@ class FileWriter {
   // again. Before each use of chunks_, and before the lease is taken anew.
   void let_go_of_idle();
   void retire_clean();
+  Task<void> check_chunks();
   void drop_broken();
   Task<void> stop_retired();
   TimePoint deadline() const { return shared_.world.clock().now() + shared_.request_timeout; }
