@@ -29,6 +29,11 @@ Payload cut(const Buffer& data, uint32_t begin, uint32_t from, uint32_t size, ui
   if (have < size) out.push_back(Buffer::zeros(static_cast<size_t>(size - have)));
   return out;
 }
+
+// The replica has another version than the layout says.
+bool says_moved(ErrorCode code) {
+  return code == ErrorCode::kOldVersion || code == ErrorCode::kNewVersion || code == ErrorCode::kNotFound;
+}
 }  // namespace
 
 FileReader::FileReader(World& world, MasterLink& master, ServerPool& servers, InodeId inode)
@@ -109,19 +114,22 @@ Task<Result<Payload>> FileReader::read_piece(uint32_t index, uint32_t offset, ui
     if (!place) co_return place.error();
     if (!place->chunk || offset >= place->limit) co_return Payload{Buffer::zeros(size)};
     std::vector<ReplicaAddress> order = order_of(*place);
+    std::optional<Error> elsewhere;
     for (const ReplicaAddress& replica : order) {
       // Where others have answered, if only that the layout is old, nobody waits for one that is known not to.
       if (round == 0 && &replica != &order.front() && servers_.silent(replica.address)) continue;
       Result<Payload> data = co_await read_replica(replica, *place, offset, size);
       if (data) co_return data;
       last = data.error();
+      if (says_moved(last.code)) elsewhere = last;
     }
+    // A server that does not answer, and so is asked last, says nothing about what the others have said.
+    if (elsewhere) last = *elsewhere;
     forget_layout();
     if (writer && last.code == ErrorCode::kOldVersion && writer->superseded(index)) continue;
     std::shared_ptr<ChunkWriter> open = writer ? writer->chunk(index) : nullptr;
     if (last.code == ErrorCode::kOldVersion && open) co_await open->refused_as_old(place->version);
-    moved =
-        last.code == ErrorCode::kOldVersion || last.code == ErrorCode::kNewVersion || last.code == ErrorCode::kNotFound;
+    moved = says_moved(last.code);
     if (moved && round == 0) continue;  // the layout was old: the new one answers at once
     TimePoint until = world_.clock().now() + kRoundPause * (1 << std::min(round, kRoundPauseDoublings));
     Promise<void> pause(world_.executor());
