@@ -262,6 +262,27 @@ TEST(GroupChange, PromotionThatOnlyTheLeaderKnowsGoesOnAfterItsCrash) {
   EXPECT_TRUE(group.is_voter(0, second));
 }
 
+// The leader has the entry behind it, but no longer its last one: that is not enough to go on from.
+TEST(GroupChange, FollowerThatEndsJustBeforeTheLeadersFirstEntryGetsACheckpoint) {
+  for (uint64_t more = 1; more <= 12; ++more) {
+    Group group(13);
+    ASSERT_TRUE(group.make(3));
+    ASSERT_TRUE(group.propose(0, "known to all"));
+    ASSERT_TRUE(group.wait([&] { return group.same_state(0, 2) && group.same_state(0, 1); }));
+    group.simulator.run_for(1s);  // all know what is committed
+    ASSERT_TRUE(group.checkpoint(2));
+    LogIndex known = group.log(2)->status().last;
+    group.crash(2);
+    while (group.log(0)->status().last < known + more)
+      ASSERT_TRUE(group.propose(0, "only to two"));
+    ASSERT_TRUE(group.checkpoint(0));
+    ASSERT_TRUE(group.propose(0, "before a second checkpoint"));  // the log behind the first is kept until then
+    ASSERT_TRUE(group.checkpoint(0));
+    group.start(2);
+    EXPECT_TRUE(group.wait([&] { return group.same_state(0, 2); })) << "with " << more << " entries between";
+  }
+}
+
 // ---------------------------------------------------------------- who leads
 
 TEST(GroupLeader, CutOffAnswersNothingOnceAnotherLeads) {
@@ -289,8 +310,8 @@ TEST(GroupLeader, CutOffAnswersNothingOnceAnotherLeads) {
   EXPECT_EQ(group.master(0)->machine().commands(), std::vector<std::string>{"from the new one"});
 }
 
-// Tables of the state reach the disk by themselves: an entry that only the others' logs hold must not be in them, or a loss
-// of power leaves a state that is ahead of its log.
+// Tables of the state reach the disk by themselves: an entry that only the others' logs hold must not be in them, or a
+// loss of power leaves a state that is ahead of its log.
 TEST(GroupLeader, AppliesOnlyWhatItsOwnDiskHolds) {
   Group group(12);
   ASSERT_TRUE(group.make(3));
