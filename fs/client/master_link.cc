@@ -46,7 +46,7 @@ Task<Result<void>> MasterLink::try_open_session(TimePoint deadline) {
     if (reply) {
       session_ = reply->session;
       cluster_ = reply->cluster;
-      term_ = reply->term;
+      term_ = told_term_ = reply->term;
       session_time_ = std::chrono::milliseconds(reply->duration_ms);
       next_sequence_ = 1;
       in_flight_.clear();
@@ -145,7 +145,7 @@ Task<void> MasterLink::renew_forever() {
 
 Task<void> MasterLink::renew_once() {
   RenewSessionRequest request;
-  request.known_term = term_;
+  request.known_term = told_term_;
   std::vector<InodeId> held;  // what is not yet told
   bool telling = false;
   for (;;) {
@@ -161,9 +161,13 @@ Task<void> MasterLink::renew_once() {
     // A new master leads: it learns what we hold open before it may remove anything without names. If another one
     // leads before it has heard all, that one hears it from the beginning.
     bool goes_on = telling && reply->term == request.known_term;
-    if (goes_on && !request.more) co_return;
+    bool all_told = goes_on ? !request.more : !reply->reclaim || !open_inodes_;
+    if (all_told) {
+      // Not before: a renewal that is not answered in between would claim the next time that nothing is held.
+      told_term_ = reply->term;
+      co_return;
+    }
     if (!goes_on) {
-      if (!reply->reclaim || !open_inodes_) co_return;
       held = open_inodes_();
       telling = true;
       request.known_term = reply->term;

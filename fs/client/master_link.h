@@ -77,6 +77,7 @@ class MasterLink {
   SessionId session_;
   ClusterId cluster_;
   uint64_t term_ = 0;
+  uint64_t told_term_ = 0;  // whose master knows all that is held open
   Duration session_time_{};
   int64_t wall_offset_ns_ = 0;
   uint64_t next_sequence_ = 1;
