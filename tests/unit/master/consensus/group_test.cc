@@ -283,6 +283,37 @@ TEST(GroupChange, FollowerThatEndsJustBeforeTheLeadersFirstEntryGetsACheckpoint)
   }
 }
 
+// The fetched checkpoint comes late: another leader has sent the entries meanwhile, and this follower's word for them may
+// be what made them count.
+TEST(GroupChange, CheckpointThatIsNoLongerLackedIsLeftAlone) {
+  Group group(14, {.bytes_per_second = 200'000, .pool_works_late = true});
+  ASSERT_TRUE(group.make(3));
+  group.crash(2);
+  for (int i = 0; i < 20; ++i)
+    ASSERT_TRUE(group.propose(0, std::string(10 * kKiB, 'x')));
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_TRUE(group.propose(0, "before a checkpoint"));
+    ASSERT_TRUE(group.checkpoint(0));
+  }
+  bool offered = false;
+  group.on_send = [&](size_t from, const RaftMessage& message) {
+    offered |= from == 0 && message.core.type == CAIRN_RAFT_MESSAGE_INSTALL_SNAPSHOT;
+    return true;
+  };
+  group.start(2);
+  ASSERT_TRUE(group.wait([&] { return offered; }));
+  group.simulator.run_for(200ms);  // its first parts are on their way
+  group.simulator.block(group.node(2), group.node(0));
+  ASSERT_TRUE(group.transfer(0, group.id(1)));
+  ASSERT_TRUE(group.wait([&] { return group.leads(1); }));
+  ASSERT_TRUE(group.propose(1, "sent by the other one"));
+  ASSERT_TRUE(group.wait([&] { return group.same_state(1, 2); }, 8s));
+  LogIndex last = group.log(2)->status().last;
+  group.simulator.unblock_all();
+  bool went_back = group.wait([&] { return group.log(2) == nullptr || group.log(2)->status().last < last; }, 20s);
+  EXPECT_FALSE(went_back);
+}
+
 // ---------------------------------------------------------------- who leads
 
 TEST(GroupLeader, CutOffAnswersNothingOnceAnotherLeads) {
