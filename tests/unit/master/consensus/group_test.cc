@@ -115,6 +115,8 @@ class Group {
   Answer begin_add(size_t at, size_t whom) { return begin(at, log(at)->add_member(id(whom), address(whom), soon(at))); }
   Answer begin_propose(size_t at, std::string text) { return begin(at, propose_one(log(at), std::move(text))); }
 
+  Answer begin_checkpoint(size_t at) { return begin(at, checkpoint_one(log(at))); }
+
   Answer begin_stop(size_t at) { return begin(at, stop_one(master(at))); }
 
   bool same_state(size_t a, size_t b) {
@@ -283,8 +285,40 @@ TEST(GroupChange, FollowerThatEndsJustBeforeTheLeadersFirstEntryGetsACheckpoint)
   }
 }
 
-// The fetched checkpoint comes late: another leader has sent the entries meanwhile, and this follower's word for them may
-// be what made them count.
+// After a restart a checkpoint may be made where the last one was: the log must not lose what the core was told is
+// there.
+TEST(GroupChange, LogIsNotPurgedBehindTheCoresBack) {
+  Group group(15);
+  ASSERT_TRUE(group.make(3));
+  for (int part = 0; part < 2; ++part) {
+    for (int i = 0; i < 200; ++i)
+      ASSERT_TRUE(group.propose(0, std::string(10 * kKiB, 'x')));
+    ASSERT_TRUE(group.wait([&] { return group.same_state(0, 1); }));
+    LogIndex before = group.log(1)->status().checkpoint;
+    Group::Answer made = group.begin_checkpoint(1);
+    // The second time it dies when the checkpoint is there, and the log behind it is, too.
+    ASSERT_TRUE(group.wait([&] { return part == 0 ? made->has_value() : group.log(1)->status().checkpoint > before; }));
+  }
+  for (size_t i : {0, 1, 2})
+    group.crash(i);
+  group.start(1);  // alone, it applies nothing
+  ASSERT_TRUE(group.checkpoint(1));
+  group.start(0);
+  ASSERT_TRUE(group.wait([&] { return group.leader().has_value(); }));
+  for (int tries = 0; tries < 10 && !group.leads(1); ++tries) {
+    group.simulator.run_for(1s);
+    if (group.leads(0)) (void)group.transfer(0, group.id(1));
+  }
+  ASSERT_TRUE(
+      group.wait([&] { return group.leads(1) && group.log(1)->status().committed == group.log(1)->status().last; }));
+  size_t newcomer = group.prepare();
+  group.start(newcomer);
+  EXPECT_TRUE(group.add(1, newcomer));
+  EXPECT_TRUE(group.wait([&] { return group.same_state(1, newcomer); }));
+}
+
+// The fetched checkpoint comes late: another leader has sent the entries meanwhile, and this follower's word for them
+// may be what made them count.
 TEST(GroupChange, CheckpointThatIsNoLongerLackedIsLeftAlone) {
   Group group(14, {.bytes_per_second = 200'000, .pool_works_late = true});
   ASSERT_TRUE(group.make(3));
