@@ -285,6 +285,32 @@ TEST(GroupChange, FollowerThatEndsJustBeforeTheLeadersFirstEntryGetsACheckpoint)
   }
 }
 
+// The network kept a message until its entries were purged here (M8): they are no news, and nothing is written.
+TEST(GroupChange, EntriesOfLongAgoAreNotTakenForNewOnes) {
+  Group group(16);
+  std::string kept;
+  group.on_send = [&](size_t from, const RaftMessage& message) {
+    bool first = from == 0 && message.core.index == 0 && message.entries.size() > 1;
+    if (first && message.core.type == CAIRN_RAFT_MESSAGE_APPEND_ENTRIES && kept.empty())
+      kept = encode_raft_message(message);
+    return true;
+  };
+  ASSERT_TRUE(group.make(2));
+  ASSERT_FALSE(kept.empty());
+  for (int part = 0; part < 3; ++part) {
+    for (int i = 0; i < 20; ++i)
+      ASSERT_TRUE(group.propose(0, "later"));
+    ASSERT_TRUE(group.wait([&] { return group.same_state(0, 1); }));
+    ASSERT_TRUE(group.checkpoint(1));
+  }
+  LogIndex last = group.log(1)->status().last;
+  group.log(1)->receive(kept);
+  group.simulator.run_for(100ms);
+  EXPECT_EQ(group.log(1)->status().last, last);
+  ASSERT_TRUE(group.propose(0, "the latest"));
+  EXPECT_TRUE(group.wait([&] { return group.same_state(0, 1); }));
+}
+
 // After a restart a checkpoint may be made where the last one was: the log must not lose what the core was told is
 // there.
 TEST(GroupChange, LogIsNotPurgedBehindTheCoresBack) {
