@@ -143,6 +143,7 @@ Task<void> GroupMaster::open() {
     co_return;
   }
   log_ = std::move(*opened);
+  history_.opened(settings_.address, log_->status().last);
   server_ = std::make_unique<RpcServer>(world_, RpcServerOptions{.hello = hello});
   RaftPeers::add_handlers(*server_, [this] { return log_.get(); });
   Result<Address> address = parse_address(settings_.address);
