@@ -54,8 +54,9 @@ GroupResult GroupSim::run() {
 
 void GroupSim::prepare(Master& master, bool first) {
   master.id = MasterId(0xA0 + next_id_++);
-  Result<void> made = first ? initialise_master_folder(master.node->memory_disk(), "/master", kCluster, master.id, address(master))
-                            : initialise_joining_folder(master.node->memory_disk(), "/master", kCluster, master.id, address(master));
+  Result<void> made =
+      first ? initialise_master_folder(master.node->memory_disk(), "/master", kCluster, master.id, address(master))
+            : initialise_joining_folder(master.node->memory_disk(), "/master", kCluster, master.id, address(master));
   CHECK(made);
   history_.forget(address(master));
   master.member = first;
@@ -116,7 +117,8 @@ bool GroupSim::change(const std::function<void(GroupMaster&, std::function<void(
     auto answer = std::make_shared<std::optional<Result<void>>>();
     if (Master* leads = leader()) {
       ask(*program(*leads), [answer](Result<void> result) { answer->emplace(std::move(result)); });
-      simulator_.run_until([&] { return answer->has_value() || program(*leads) == nullptr; }, deadline - simulator_.now());
+      simulator_.run_until([&] { return answer->has_value() || program(*leads) == nullptr; },
+                           deadline - simulator_.now());
       if (answer->has_value() && (*answer)->has_value()) {
         ++changes_;
         return true;
@@ -160,12 +162,15 @@ std::string GroupSim::states() {
       continue;
     }
     LogStatus s = running->log()->status();
-    all += fmt::format("[id {} term {} leading {} leader {} first {} last {} committed {} applied {} checkpoint {} member {} hash {:x}] ",
-                       to_string(s.master), s.term, s.leading, to_string(s.leader), s.first, s.last, s.committed, s.applied, s.checkpoint, s.member,
-                       running->machine().hash());
+    all += fmt::format(
+        "[id {} term {} leading {} leader {} first {} last {} committed {} applied {} checkpoint {} member {} hash "
+        "{:x}] ",
+        to_string(s.master), s.term, s.leading, to_string(s.leader), s.first, s.last, s.committed, s.applied,
+        s.checkpoint, s.member, running->machine().hash());
     if (!s.leading) continue;
     for (const GroupMember& member : running->log()->members())
-      all += fmt::format("({} role {} match {} silent {} ms) ", member.address, static_cast<int>(member.role), member.match, member.silent_ms);
+      all += fmt::format("({} role {} match {} silent {} ms) ", member.address, static_cast<int>(member.role),
+                         member.match, member.silent_ms);
   }
   return all;
 }

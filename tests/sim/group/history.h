@@ -35,7 +35,8 @@ class GroupHistory {
 
   // A master applied the entry and its state has this hash now. The first thing that is wrong is kept: failure().
   void applied(const std::string& master, LogIndex index, uint64_t state_hash);
-  // Its log is open again and ends there. What it has applied it still holds, whatever it lost: its own disk had it first.
+  // Its log is open again and ends there. What it has applied it still holds, whatever it lost: its own disk had it
+  // first.
   void opened(const std::string& master, LogIndex last);
   // It begins anew, with an empty disk.
   void forget(const std::string& master) { applied_.erase(master); }
