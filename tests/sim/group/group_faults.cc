@@ -190,9 +190,11 @@ std::string GroupSim::one_fault() {
     case 2:
       start_all();
       break;
-    case 3:
-      pause_for_a_while(one);
+    case 3: {
+      Master* leads = leader();  // finds another one in its place afterwards, and does not know it yet
+      pause_for_a_while(leads != nullptr && random_.chance(2, 3) ? *leads : one);
       break;
+    }
     case 4:
     case 5:
       cut(one, any_but(one));
