@@ -468,9 +468,18 @@ def a_server_that_is_gone_for_good_is_removed(cluster):
     # Files with one copy, of which some are on that server only.
     os.mkdir(f"{mnt}/single")
     run([CAIRN, "goal", "set", f"{mnt}/single", "1"])
-    singles = [f"{mnt}/single/{i}" for i in range(16)]
-    for path in singles:
-        write_blocks(path, 1)
+    singles = []
+
+    def one_is_there_only():
+        singles.append(f"{mnt}/single/{len(singles)}")
+        write_blocks(singles[-1], 1)
+        return gone["address"].split(":", 1)[1] in run([CAIRN, "info", singles[-1]]).stdout
+
+    # It may be passed over for a while, if it was slow to answer.
+    wait_for("a file with its one copy on it", one_is_there_only, 30)
+    while len(singles) < 16:
+        one_is_there_only()
+    wait_for("another one elsewhere", lambda: not one_is_there_only(), 30)
     cluster.kill("chunkserver-1")
     wait_for("it to count as gone", lambda: first()["silent_ms"] > 4000, 20)
     wait_for("what had several copies to be repaired",
