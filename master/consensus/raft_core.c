@@ -335,7 +335,8 @@ int cairn_raft_receive(CairnRaft* raft, uint64_t now_ms, const CairnRaftMessage*
       message.append_entries.prev_log_term = in->log_term;
       message.append_entries.leader_commit = in->commit;
       unsigned skipped = begin_at_snapshot(raft, in->n_entries, &message.append_entries);
-      return receive_entries(raft, now_ms, &message, entries + skipped, in->n_entries - skipped, update);
+      unsigned left = in->n_entries - skipped;
+      return receive_entries(raft, now_ms, &message, left > 0 ? entries + skipped : NULL, left, update);
     }
     case CAIRN_RAFT_MESSAGE_APPEND_ENTRIES_RESULT:
       message.append_entries_result.version = 2;
