@@ -27,7 +27,7 @@ build_packages=(
   libleveldb-dev libsnappy-dev
   libfuse3-dev liburing-dev
   libraft-dev
-  libisal-dev libzstd-dev
+  libisal-dev libzstd-dev libjemalloc-dev
   libspdlog-dev libfmt-dev
   libtomlplusplus-dev libcli11-dev
   prometheus-cpp-dev
@@ -35,7 +35,7 @@ build_packages=(
 )
 run_packages=(
   fuse3 libfuse3-3 ca-certificates
-  libcapnp-0.9.2 libleveldb1d libsnappy1v5 libssl3 liburing2 libraft0 libisal2 libzstd1
+  libcapnp-0.9.2 libleveldb1d libsnappy1v5 libssl3 liburing2 libraft0 libisal2 libzstd1 libjemalloc2
   libspdlog1.10 libfmt9 libprometheus-cpp-core1.0
 )
 test_packages=(

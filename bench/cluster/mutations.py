@@ -6,7 +6,7 @@
 
 Starts a cluster of its own in a fresh folder (--dir, removed before and after unless --keep), runs bench/mutation_bench of
 the build (--build, default build/release), prints tables. A figure is the median of the repetitions. "us a change" is the
-processor time of the masters' threads and of the client. Standard library only; needs the release build with
+processor time of the masters' threads, of the client, and of all of it. Standard library only; needs the release build with
 -DCAIRN_BENCHMARKS=ON.
 """
 
@@ -69,7 +69,8 @@ class Cluster:
         self.port = free_port()
         self.processes = {}
         self.settings = [f"--set={value}" for value in arguments.set]
-        self.tls = None if arguments.clear else self.folder / ("local/tls" if arguments.masters > 1 else "tls")
+        self.over = [] if arguments.unix else ["--tcp"]
+        self.tls = None if arguments.clear or arguments.unix else self.folder / ("local/tls" if arguments.masters > 1 else "tls")
 
     def start_program(self, name, *words):
         log = open(self.folder / f"{name}.out", "ab")
@@ -91,7 +92,7 @@ class Cluster:
 
     def start(self):
         if self.count > 1:
-            subprocess.run([self.bin / "cairn", "local", "up", "--dir", self.folder / "local", "--tcp", "--masters",
+            subprocess.run([self.bin / "cairn", "local", "up", "--dir", self.folder / "local", *self.over, "--masters",
                             str(self.count)], check=True, stdout=subprocess.DEVNULL)
             return
         if self.tls and not self.tls.exists():  # beside the programs' folders: they find it
@@ -147,23 +148,30 @@ def run_bench(arguments, cluster, *words):
     """Lines of mutation_bench, each with the processor time that went into it."""
     command = [str(Path(arguments.build) / "bench" / "mutation_bench"), "--masters", cluster.addresses(),
                "--sessions", str(arguments.sessions), *(["--tls", str(cluster.tls)] if cluster.tls else []), *words]
-    before = [thread_seconds(pid) for pid in cluster.master_pids()]
+    pids = cluster.master_pids()
+    before = [thread_seconds(pid) for pid in pids]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    client_before = thread_seconds(process.pid)
     results = []
     for line in process.stdout:
         if not line.startswith("{"):
             if line != "# made\n":
                 print(line.rstrip(), flush=True)
-            before = [thread_seconds(pid) for pid in cluster.master_pids()]
+            before = [thread_seconds(pid) for pid in pids]
+            client_before = thread_seconds(process.pid)
             continue
         result = json.loads(line)
-        after = [thread_seconds(pid) for pid in cluster.master_pids()]
+        client_after = thread_seconds(process.pid)
+        after = [thread_seconds(pid) for pid in pids]
         spent = {}
         for old, new in zip(before, after):
             for name, seconds in new.items():
                 spent[name] = spent.get(name, 0) + (seconds - old.get(name, 0)) * 1e6 / result["changes"]
-        result["master_us"] = spent
-        before = after
+        result["all_us"] = sum(spent.values())
+        spent["client"] = (sum(client_after.values()) - sum(client_before.values())) * 1e6 / result["changes"]
+        result["all_us"] += spent["client"]
+        result["spent_us"] = spent
+        before, client_before = after, client_after
         results.append(result)
     if process.wait() != 0:
         sys.exit(f"mutations.py: mutation_bench failed; see {cluster.folder}")
@@ -171,12 +179,14 @@ def run_bench(arguments, cluster, *words):
 
 
 def table(rows):
-    print("| kind | in flight | changes/s | p50 ms | p99 ms | longest ms | us a change: loop, apply, log |")
+    print("| kind | in flight | changes/s | p50 ms | p99 ms | longest ms | us a change: loop, apply, log; client; all |")
     print("|---|---:|---:|---:|---:|---:|---|")
     for same in rows:
         middle = {key: statistics.median(row[key] for row in same) for key in ("per_second", "p50_ms", "p99_ms")}
-        threads = ", ".join(
-            f"{statistics.median(row['master_us'].get(name, 0) for row in same):.1f}" for name in ("loop", "apply", "log"))
+        spent = {name: statistics.median(row["spent_us"].get(name, 0) for row in same)
+                 for name in ("loop", "apply", "log", "client")}
+        threads = f"{spent['loop']:.1f}, {spent['apply']:.1f}, {spent['log']:.1f}; {spent['client']:.1f}; " \
+                  f"{statistics.median(row['all_us'] for row in same):.1f}"
         print(f"| {same[0]['kind']} | {same[0]['in_flight']} | {middle['per_second']:.0f} | {middle['p50_ms']:.2f} "
               f"| {middle['p99_ms']:.2f} | {max(row['max_ms'] for row in same):.0f} | {threads} |")
     print(flush=True)
@@ -197,7 +207,7 @@ def throughput(arguments, cluster):
 def pauses(result):
     listed = ", ".join(f"{length:.0f} ms at {at:.1f} s" for at, length in result["pauses"][:5])
     print(f"{result['in_flight']} in flight: {result['per_second']:.0f}/s, p50 {result['p50_ms']:.2f} ms, "
-          f"p99 {result['p99_ms']:.2f} ms, longest {result['max_ms']:.0f} ms{'; ' + listed if listed else ''}", flush=True)
+          f"p99 {result['p99_ms']:.2f} ms, p99.9 {result['p999_ms']:.1f} ms, longest {result['max_ms']:.0f} ms{'; ' + listed if listed else ''}", flush=True)
 
 
 def restart(cluster, what, how, before=None):
@@ -255,6 +265,7 @@ def main():
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--sessions", type=int, default=1)
     parser.add_argument("--clear", action="store_true", help="without TLS")
+    parser.add_argument("--unix", action="store_true", help="with several masters: over Unix sockets, without TLS")
     parser.add_argument("--chunks", action="store_true", help="files with a chunk, and three chunkservers")
     parser.add_argument("--set", action="append", default=[], help="a setting of the master: section.key=value")
     parser.add_argument("--scale", type=int, help="so many inodes")

@@ -25,8 +25,10 @@ class WriteBatch {
   struct Change {  // views of the batch's own; good until clear() or its end
     std::string_view key;
     std::optional<std::string_view> value;  // none: erase
+    bool is_new = false;                    // the caller knows that nothing is under the key
   };
   void put(std::string_view key, std::string_view value) { changes_.push_back({keep(key), keep(value)}); }
+  void put_new(std::string_view key, std::string_view value) { changes_.push_back({keep(key), keep(value), true}); }
   void erase(std::string_view key) { changes_.push_back({keep(key), std::nullopt}); }
   void reserve(size_t changes) { changes_.reserve(changes); }
   bool empty() const { return changes_.empty(); }

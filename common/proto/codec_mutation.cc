@@ -201,12 +201,14 @@ static void write(wire::GrantChunksOp::Builder out, const GrantChunksOp& in) {
   out.setGoal(in.goal);
   out.setMinCopies(in.min_copies);
   write(out.initPlacements(count(in.placements)), in.placements);
+  if (!in.avoid.empty()) write(out.initAvoid(count(in.avoid)), in.avoid);
 }
 
 static void read(wire::GrantChunksOp::Reader in, GrantChunksOp& out) {
   read(in.getGoal(), out.goal);
   read(in.getMinCopies(), out.min_copies);
   read(in.getPlacements(), out.placements);
+  read(in.getAvoid(), out.avoid);
 }
 
 static void write(wire::ReturnChunksOp::Builder out, const ReturnChunksOp& in) {

@@ -141,6 +141,7 @@ struct GrantChunksOp {
   goal @0 :UInt8;                 # replicas of each; 0: the cluster's default
   minCopies @1 :UInt8;            # 0: the cluster's default
   placements @2 :List(List(UInt64));  # servers, one list for each chunk wanted; a client's are empty, the leader fills them in
+  avoid @3 :List(UInt64);         # servers that do not answer this client: only where too few others are; never in the log
 }
 
 struct ReturnChunksOp {

@@ -139,6 +139,7 @@ struct GrantChunksOp {
   uint8_t goal = 0;
   uint8_t min_copies = 0;
   std::vector<std::vector<ServerId>> placements;  // one a chunk
+  std::vector<ServerId> avoid = {};               // that do not answer this client; empty in the log
 };
 // Chunks granted and not used: given back (the session ends, or goes another way).
 struct ReturnChunksOp {

@@ -346,11 +346,18 @@ Task<int> ask_status(RealWorld& world, std::vector<Address> masters, Result<Stat
   co_return 0;
 }
 
-Task<int> ask_to_add(RealWorld& world, std::vector<Address> masters, std::string address, Result<AddMasterReply>& out) {
-  AddMasterRequest request{.address = std::move(address)};
-  Result<AddMasterReply> added = co_await ask_masters(world, std::move(masters), request, kAddLimit, kAddLimit);
-  out = std::move(added);
+template <class Request>
+Task<int> ask_for_change(RealWorld& world, std::vector<Address> masters, Request request, Result<void>& out) {
+  auto changed = co_await ask_masters(world, std::move(masters), std::move(request), kAddLimit, kAddLimit);
+  if (!changed) out = changed.error();
   co_return 0;
+}
+
+template <class Request>
+Result<void> change_group(const std::vector<Address>& masters, const Request& request) {
+  Result<void> changed;
+  run_on_loop([&](RealWorld& world) { return ask_for_change(world, masters, request, changed); });
+  return changed;
 }
 
 Task<int> look(RealWorld& world, std::vector<Address> masters, SeenGroup& out) {
@@ -365,12 +372,14 @@ Result<void> LocalCluster::wait_for_servers(const Say& say) const {
   int64_t waited_ms = 0;
   int64_t limit_ms = kStartLimit / std::chrono::milliseconds(1);
   size_t alive = 0;
+  std::string why;  // the last question had no answer
   Result<std::vector<Address>> addresses = parse_masters(masters());
   if (!addresses) return addresses.error();
   for (;;) {
     Result<StatusReply> status(ErrorCode::kUnavailable);
     run_on_loop([&](RealWorld& world) { return ask_status(world, *addresses, status); });
     alive = 0;
+    why = status ? "" : status.error().message();
     if (status)
       alive =
           static_cast<size_t>(std::ranges::count_if(status->servers, [](const ServerStatus& s) { return s.alive; }));
@@ -388,8 +397,9 @@ Result<void> LocalCluster::wait_for_servers(const Say& say) const {
     pause_ms(100);
     waited_ms += 100;
   }
-  return Error(ErrorCode::kTimeout, fmt::format("{} of {} chunkservers came up within {} s; see {}/log", alive,
-                                                servers_.size(), limit_ms / 1000, folder_));
+  return Error(ErrorCode::kTimeout,
+               fmt::format("{} of {} chunkservers came up within {} s; see {}/log{}", alive, servers_.size(),
+                           limit_ms / 1000, folder_, why.empty() ? "" : ". The master was asked, and: " + why));
 }
 
 // One after the other: each is a voter before the next one comes.
@@ -400,13 +410,21 @@ Result<void> LocalCluster::add_masters(const Say& say) const {
   run_on_loop([&](RealWorld& world) { return look(world, *addresses, group); });
   for (const Address& address : *addresses) {
     std::string name = to_text({address});
-    bool votes = std::ranges::any_of(group.masters, [&](const SeenMaster& master) {
+    auto voter = std::ranges::find_if(group.masters, [&](const SeenMaster& master) {
       return master.address == name && master.member && master.member->role == MasterRole::kVoter;
     });
-    if (votes) continue;
+    // Its folder was lost: at its address another one waits to be added, and it will not come back.
+    bool emptied = std::ranges::any_of(group.masters, [&](const SeenMaster& master) {
+      return master.address == name && master.says && !master.member;
+    });
+    if (voter != group.masters.end() && !(emptied && !voter->says)) continue;
+    if (voter != group.masters.end()) {
+      say("the master on " + name + " has an empty folder: removing the one that was there");
+      Result<void> removed = change_group(*addresses, RemoveMasterRequest{.master = voter->member->master});
+      if (!removed) return removed.error().in("removing the master that was on " + name);
+    }
     say("adding the master on " + name);
-    Result<AddMasterReply> added(ErrorCode::kUnavailable);
-    run_on_loop([&](RealWorld& world) { return ask_to_add(world, *addresses, to_string(address), added); });
+    Result<void> added = change_group(*addresses, AddMasterRequest{.address = to_string(address)});
     if (!added) return added.error().in("adding the master on " + name);
   }
   return {};

@@ -144,8 +144,8 @@ Task<void> ChunkWriter::send(uint64_t sequence) {
   }
 }
 
-// Sends one write to all replicas. A small one goes to each from here, which takes one latency of the network; a large one
-// down the chain, so that it crosses this machine's link once.
+// Sends one write to all replicas. A small one goes to each from here, which takes one latency of the network; a large
+// one down the chain, so that it crosses this machine's link once.
 Task<std::vector<ReplicaAck>> ChunkWriter::deliver(uint64_t sequence, const Write& write, std::vector<ServerId>& failed,
                                                    std::string& reason) {
   ChunkWriteRequest request = request_for(sequence, write);
@@ -160,7 +160,7 @@ Task<std::vector<ReplicaAck>> ChunkWriter::deliver(uint64_t sequence, const Writ
   for (const ReplicaAddress& head : heads) {
     Promise<ChunkWriteReply> promise(world_.executor());
     waiting.push_back(promise.future());
-    tasks_.spawn(ask_to_write(head.address, request, data, std::move(promise)));
+    tasks_.spawn(ask_to_write(head, request, data, std::move(promise)));
   }
   std::vector<ReplicaAck> acks;
   for (size_t i = 0; i < heads.size(); ++i) {
@@ -170,21 +170,34 @@ Task<std::vector<ReplicaAck>> ChunkWriter::deliver(uint64_t sequence, const Writ
     } else {
       failed.push_back(heads[i].server);
       reason = reply.error().message();
-      servers_.note_failure(heads[i].address);
     }
   }
   co_return acks;
 }
 
-Task<void> ChunkWriter::ask_to_write(std::string address, ChunkWriteRequest request, Payload data,
+Task<void> ChunkWriter::ask_to_write(ReplicaAddress replica, ChunkWriteRequest request, Payload data,
                                      Promise<ChunkWriteReply> done) {
-  RpcClient::CallOptions options{.deadline = world_.clock().now() + kChunkWriteDeadline};
-  auto answer = co_await typed_call(servers_.client(address), std::move(request), options, std::move(data));
-  if (answer) {
-    done.set(std::move(answer->reply));
-  } else {
-    done.set(answer.error());
+  if (servers_.silent(replica.address)) {  // it leaves the chain without anybody waiting for it once more
+    done.set(ServerPool::silence(replica.address));
+    co_return;
   }
+  TimePoint asked = world_.clock().now();
+  std::vector<ReplicaAddress> behind = request.chain;
+  RpcClient::CallOptions options{.deadline = asked + kChunkWriteDeadline};
+  auto answer = co_await typed_call(servers_.client(replica.address), std::move(request), options, std::move(data));
+  if (!answer) {
+    servers_.note_failure(replica, asked);
+    done.set(answer.error());
+    co_return;
+  }
+  servers_.note_success(replica);
+  for (const ReplicaAck& ack : answer->reply.acks) {  // those in the chain that the one before could not reach
+    ErrorCode code = error_code_from_wire(ack.error);
+    if (ack.error == 0 || (code != ErrorCode::kUnavailable && code != ErrorCode::kTimeout)) continue;
+    auto found = std::ranges::find(behind, ack.server, &ReplicaAddress::server);
+    if (found != behind.end()) servers_.note_failure(*found, asked);
+  }
+  done.set(std::move(answer->reply));
 }
 
 void ChunkWriter::note_acks(const std::vector<ReplicaAck>& acks) {
@@ -265,6 +278,8 @@ Task<void> ChunkWriter::repair(uint64_t version, std::vector<ServerId> failed, s
       break;
     }
     if (!reply) {
+      // Too few without them: they may have come back, and the master knows who is there.
+      if (reply.failed_with(ErrorCode::kTooFewReplicas)) failed.clear();
       Result<void> slept = co_await tasks_.sleep_for(kRepairPause);
       if (!slept) break;
       continue;
@@ -402,7 +417,6 @@ Task<Result<void>> ChunkWriter::sync(TimePoint deadline) {
       } else {
         failed.push_back(replicas[i].server);
         reason = ack.error().message();
-        servers_.note_failure(replicas[i].address);
       }
     }
     if (broken_) co_return *broken_;
@@ -425,7 +439,8 @@ Task<Result<void>> ChunkWriter::sync(TimePoint deadline) {
       Result<void> waited = co_await wait_until(deadline);
       if (!waited) co_return waited;
     }
-    if (world_.clock().now() >= deadline) co_return Error(ErrorCode::kIo, "chunk " + to_string(grant_.chunk) + ": not on disk in time");
+    if (world_.clock().now() >= deadline)
+      co_return Error(ErrorCode::kIo, "chunk " + to_string(grant_.chunk) + ": not on disk in time");
   }
   co_return Result<void>();
 }

@@ -77,7 +77,8 @@ class ChunkWriter {
   // The answers of all replicas that could be asked; the others are added to `failed`.
   Task<std::vector<ReplicaAck>> deliver(uint64_t sequence, const Write& write, std::vector<ServerId>& failed,
                                         std::string& reason);
-  Task<void> ask_to_write(std::string address, ChunkWriteRequest request, Payload data, Promise<ChunkWriteReply> done);
+  Task<void> ask_to_write(ReplicaAddress replica, ChunkWriteRequest request, Payload data,
+                          Promise<ChunkWriteReply> done);
   ChunkWriteRequest request_for(uint64_t sequence, const Write& write) const;
   // What an answer means: true if all replicas have accepted.
   bool all_accepted(uint64_t version, const std::vector<ReplicaAck>& acks, std::vector<ServerId>& failed,

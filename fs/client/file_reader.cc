@@ -26,6 +26,11 @@ Payload cut(const Buffer& data, uint32_t begin, uint32_t from, uint32_t size, ui
   if (have < size) out.push_back(Buffer::zeros(static_cast<size_t>(size - have)));
   return out;
 }
+
+// The replica has another version than the layout says.
+bool says_moved(ErrorCode code) {
+  return code == ErrorCode::kOldVersion || code == ErrorCode::kNewVersion || code == ErrorCode::kNotFound;
+}
 }  // namespace
 
 FileReader::FileReader(World& world, MasterLink& master, ServerPool& servers, LeaseKeeper& leases, InodeId inode)
@@ -110,17 +115,23 @@ Task<Result<Payload>> FileReader::read_piece(uint32_t index, uint32_t offset, ui
     Result<Place> place = co_await find(index, writer);
     if (!place) co_return place.error();
     if (!place->chunk || offset >= place->limit) co_return Payload{Buffer::zeros(size)};
-    for (const ReplicaAddress& replica : order_of(*place)) {
+    std::vector<ReplicaAddress> order = order_of(*place);
+    std::optional<Error> elsewhere;
+    for (const ReplicaAddress& replica : order) {
+      // Where others have answered, if only that the layout is old, nobody waits for one that is known not to.
+      if (round == 0 && &replica != &order.front() && servers_.silent(replica.address)) continue;
       Result<Payload> data = co_await read_replica(replica, *place, offset, size);
       if (data) co_return data;
       last = data.error();
+      if (says_moved(last.code)) elsewhere = last;
     }
+    // A server that does not answer, and so is asked last, says nothing about what the others have said.
+    if (elsewhere) last = *elsewhere;
     forget_layout();
     if (writer && last.code == ErrorCode::kOldVersion && writer->superseded(index)) continue;
     std::shared_ptr<ChunkWriter> open = writer ? writer->chunk(index) : nullptr;
     if (last.code == ErrorCode::kOldVersion && open) co_await open->refused_as_old(place->version);
-    moved =
-        last.code == ErrorCode::kOldVersion || last.code == ErrorCode::kNewVersion || last.code == ErrorCode::kNotFound;
+    moved = says_moved(last.code);
     if (moved && round == 0) continue;  // the layout was old: the new one answers at once
     TimePoint until = world_.clock().now() + kRoundPause * (1 << std::min(round, kRoundPauseDoublings));
     Promise<void> pause(world_.executor());
@@ -155,10 +166,12 @@ Task<Result<Payload>> FileReader::read_replica(ReplicaAddress replica, Place pla
   request.offset = offset;
   request.length = size;
   RpcClient::CallOptions options{.deadline = world_.clock().now() + kChunkReadDeadline};
+  TimePoint asked = world_.clock().now();
   auto answer = co_await typed_call(servers_.client(replica.address), std::move(request), options);
+  if (answer) servers_.note_success(replica);
   if (!answer) {
     ErrorCode code = answer.error().code;
-    if (code == ErrorCode::kUnavailable || code == ErrorCode::kTimeout) servers_.note_failure(replica.address);
+    if (code == ErrorCode::kUnavailable || code == ErrorCode::kTimeout) servers_.note_failure(replica, asked);
     if (code == ErrorCode::kCorrupt) co_await report_bad(place.chunk, place.version, replica.server, code);
     co_return answer.error().in("reading " + to_string(place.chunk) + " from " + replica.address);
   }

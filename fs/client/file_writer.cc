@@ -72,9 +72,9 @@ Task<Result<void>> FileWriter::ensure_lease(TimePoint until) {
     // A recall of what we hold is answered meanwhile: two who both want to write do not wait for one another.
     auto reply = co_await shared_.master.ask_until(request, until);
     if (!reply) co_return reply.error();
-    bool held = shared_.leases.granted_exclusive(inode_, reply->lease);
     take_attributes(reply->attributes, reply->lease);
-    if (held) continue;
+    co_await check_chunks();
+    if (shared_.leases.granted_exclusive(inode_, reply->lease)) continue;
     Result<void> slept = co_await tasks_.sleep_for(kLeaseAgain);
     if (!slept) co_return slept;
   }
@@ -116,6 +116,25 @@ void FileWriter::retire_clean() {
   if (dirty()) return;
   while (!chunks_.empty())
     retire(chunks_.begin()->first);
+}
+
+// Somebody else may have opened a chunk meanwhile and then not written, or lost what was written: the content has not
+// moved, but what is written with the old version would be refused for good.
+Task<void> FileWriter::check_chunks() {
+  std::vector<uint32_t> indexes;
+  for (auto& [index, chunk] : chunks_)
+    indexes.push_back(index);
+  for (uint32_t index : indexes) {
+    auto found = chunks_.find(index);
+    if (found == chunks_.end() || dirty()) continue;
+    std::shared_ptr<ChunkWriter> writer = found->second.writer;
+    RenewGrantRequest request;
+    request.chunk = writer->chunk();
+    auto reply = co_await shared_.master.ask(request);
+    bool ours = reply ? reply->version == writer->version() : !reply.failed_with(ErrorCode::kStale);
+    found = chunks_.find(index);
+    if (!ours && !dirty() && found != chunks_.end() && found->second.writer == writer) retire(index);
+  }
 }
 
 void FileWriter::moved_elsewhere(const Attributes& attributes) {
@@ -166,7 +185,7 @@ Task<Result<void>> FileWriter::write_locked(uint64_t offset, Buffer data) {
     Buffer piece = data.slice(0, size);
     data = data.slice(size, data.size() - size);
     if (!gathers(offset, size)) {
-      Result<void> sent = co_await send_gathered(false);
+      Result<void> sent = co_await send_gathered(false, until);
       if (!sent) co_return sent;
     }
     Result<Semaphore::Permit> permit = co_await shared_.memory.acquire_until(size, shared_.world.clock(), until);
@@ -177,7 +196,7 @@ Task<Result<void>> FileWriter::write_locked(uint64_t offset, Buffer data) {
     mtime_ = shared_.master.now();
     ++generation_;
     if (gathered_bytes_ >= kGatherBytes || offset % kChunkSizeBytes == 0) {
-      Result<void> sent = co_await send_gathered(false);
+      Result<void> sent = co_await send_gathered(false, until);
       if (!sent) co_return sent;
     }
   }
@@ -218,15 +237,15 @@ void FileWriter::gather(uint64_t offset, Buffer piece, Semaphore::Permit permit)
   staging_used_ += piece.size();
 }
 
-Task<Result<void>> FileWriter::send_gathered(bool sync) {
+Task<Result<void>> FileWriter::send_gathered(bool sync, TimePoint until) {
   if (gathered_bytes_ == 0) co_return Result<void>();
   uint32_t index = chunk_index(gathered_offset_);
-  Result<std::shared_ptr<ChunkWriter>> writer = co_await writer_for(index);
+  Result<std::shared_ptr<ChunkWriter>> writer = co_await writer_for(index, until);
   Result<void> room;
   if (!writer) {
     room = writer.error();
   } else {
-    room = co_await (*writer)->wait_for_room(deadline());
+    room = co_await (*writer)->wait_for_room(until);
   }
   bool nobody_answered = writer ? !(*writer)->broken() : is_masters_trouble(writer.code());
   if (!room && nobody_answered) {
@@ -249,7 +268,7 @@ Task<Result<void>> FileWriter::send_gathered(bool sync) {
   co_return Result<void>();
 }
 
-Task<Result<std::shared_ptr<ChunkWriter>>> FileWriter::writer_for(uint32_t index) {
+Task<Result<std::shared_ptr<ChunkWriter>>> FileWriter::writer_for(uint32_t index, TimePoint deadline) {
   // What a writer kept when it broke is lost, and nobody may have waited for it: that is told before anything else is
   // written, or the next fsync would succeed without it.
   std::optional<Error> broken = broken_chunk();
@@ -263,12 +282,12 @@ Task<Result<std::shared_ptr<ChunkWriter>>> FileWriter::writer_for(uint32_t index
     OpenChunkRequest request;
     request.inode = inode_;
     request.index = index;
-    TimePoint until = shared_.world.clock().now() + kServersWait;
-    auto reply = co_await shared_.master.ask(request);
+    TimePoint until = std::min(shared_.world.clock().now() + kServersWait, deadline);
+    auto reply = co_await shared_.master.ask_until(request, deadline);
     while (reply.failed_with(ErrorCode::kTooFewReplicas) && shared_.world.clock().now() < until) {
       Result<void> slept = co_await tasks_.sleep_for(kAskAgain);
       if (!slept) co_return slept.error();
-      reply = co_await shared_.master.ask(request);
+      reply = co_await shared_.master.ask_until(request, deadline);
     }
     if (reply) {
       opened.committed_version = reply->grant.version;
@@ -281,7 +300,7 @@ Task<Result<std::shared_ptr<ChunkWriter>>> FileWriter::writer_for(uint32_t index
     }
   }
   if (!opened.writer) {
-    Result<ChunkGrant> grant = co_await shared_.grants.take(base_.goal, base_.min_copies);
+    Result<ChunkGrant> grant = co_await shared_.grants.take(base_.goal, base_.min_copies, deadline);
     if (!grant) co_return grant.error();
     opened.writer = std::make_shared<ChunkWriter>(shared_.world, shared_.master, shared_.servers, owner,
                                                   std::move(*grant), 0, 0, UINT32_MAX);
@@ -294,15 +313,15 @@ Task<Result<std::shared_ptr<ChunkWriter>>> FileWriter::writer_for(uint32_t index
 // ---------------------------------------------------------------- durable
 
 Task<Result<void>> FileWriter::flush() {
+  TimePoint until = deadline();
   {
     Semaphore::Permit turn = co_await write_mutex_.lock();
-    Result<void> sent = co_await send_gathered(false);
+    Result<void> sent = co_await send_gathered(false, until);
     if (!sent) co_return sent;
   }
   std::vector<uint32_t> indexes;
   for (auto& [index, chunk] : chunks_)
     indexes.push_back(index);
-  TimePoint until = deadline();
   for (uint32_t index : indexes) {
     auto found = chunks_.find(index);
     if (found == chunks_.end()) continue;
@@ -332,18 +351,20 @@ bool FileWriter::must_commit(SyncKind kind) const {
 }
 
 Task<Result<void>> FileWriter::sync_as(SyncKind kind) {
-  Semaphore::Permit turn = co_await sync_mutex_.lock();
+  TimePoint until = deadline();
+  // The one before may wait for servers, too.
+  Result<Semaphore::Permit> turn = co_await sync_mutex_.acquire_until(1, shared_.world.clock(), until);
+  if (!turn) co_return Error(ErrorCode::kIo, "what is being made durable is not on disk in time");
   if (!dirty() && !mtime_) co_return Result<void>();
   syncing_ = true;
   Result<void> done;
   Written written;
   {
     Semaphore::Permit write_turn = co_await write_mutex_.lock();
-    done = co_await send_gathered(kind != SyncKind::kBackground);
+    done = co_await send_gathered(kind != SyncKind::kBackground, until);
     written = written_so_far();
   }
   uint64_t generation = generation_;
-  TimePoint until = deadline();
   for (bool again = done.has_value(); again;) {
     done = co_await sync_chunks(until);
     // Whoever opens the file to write while its chunks are being sealed waits for that: then they are opened anew.
@@ -351,7 +372,7 @@ Task<Result<void>> FileWriter::sync_as(SyncKind kind) {
     Semaphore::Permit nobody_writes;
     if (done && seal) nobody_writes = co_await write_mutex_.lock();
     seal = seal && writers == 0 && generation == generation_ && gathered_bytes_ == 0;
-    if (done && (seal || must_commit(kind))) done = co_await commit(written, seal);
+    if (done && (seal || must_commit(kind))) done = co_await commit(written, seal, until);
     again = false;
     if (done.failed_with(ErrorCode::kOldVersion) && shared_.world.clock().now() < until)
       again = co_await ask_versions();
@@ -413,7 +434,7 @@ FileWriter::Written FileWriter::written_so_far() const {
   return written;
 }
 
-Task<Result<void>> FileWriter::commit(Written written, bool seal) {
+Task<Result<void>> FileWriter::commit(Written written, bool seal, TimePoint until) {
   CommitOp op;
   op.inode = inode_;
   // Only what was written since: meanwhile another mount may have made the file shorter.
@@ -439,7 +460,7 @@ Task<Result<void>> FileWriter::commit(Written written, bool seal) {
     op.chunks.push_back(item);
   }
   std::vector<CommitOp::Chunk> items = op.chunks;
-  Result<MutationReply> reply = co_await shared_.master.mutate(std::move(op));
+  Result<MutationReply> reply = co_await shared_.master.mutate_until(std::move(op), until);
   if (!reply) co_return reply.error();
   for (const CommitOp::Chunk& item : items) {
     auto found = chunks_.find(item.index);

@@ -101,11 +101,12 @@ class FileWriter {
   Task<Result<void>> ensure_lease(TimePoint until);
   bool may_write() const { return shared_.leases.exclusive(inode_) && !shared_.leases.recalling(inode_); }
   class Writing;
-  Task<Result<std::shared_ptr<ChunkWriter>>> writer_for(uint32_t index);
-  Task<Result<void>> send_gathered(bool sync);
+  Task<Result<std::shared_ptr<ChunkWriter>>> writer_for(uint32_t index, TimePoint until);
+  Task<Result<void>> send_gathered(bool sync, TimePoint until);
   void gather(uint64_t offset, Buffer piece, Semaphore::Permit permit);
   bool gathers(uint64_t offset, uint64_t size) const;
   enum class SyncKind { kData, kAll, kBackground };
+  // All of it within one request's time, whatever it waits for.
   Task<Result<void>> sync_as(SyncKind kind);
   Task<Result<void>> sync_chunks(TimePoint until);
   Task<bool> ask_versions();
@@ -116,7 +117,7 @@ class FileWriter {
     std::map<uint32_t, uint32_t> lengths;  // of the chunks, by index
   };
   Written written_so_far() const;
-  Task<Result<void>> commit(Written written, bool seal);
+  Task<Result<void>> commit(Written written, bool seal, TimePoint until);
   bool must_commit(SyncKind kind) const;
   Task<void> write_back(Duration delay);
   void plan_write_back(Duration delay);
@@ -129,6 +130,7 @@ class FileWriter {
   // again. Before each use of chunks_, and before the lease is taken anew.
   void let_go_of_idle();
   void retire_clean();
+  Task<void> check_chunks();
   void drop_broken();
   Task<void> stop_retired();
   TimePoint deadline() const { return shared_.world.clock().now() + shared_.request_timeout; }

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/base/log.h"
+
 namespace cairn {
 
 namespace {
@@ -14,17 +16,23 @@ constexpr Duration kAskAgain = std::chrono::milliseconds(500);
 constexpr Duration kGrantAgeMax = std::chrono::minutes(5);
 }  // namespace
 
-GrantPool::GrantPool(World& world, MasterLink& master)
-    : world_(world), master_(master), changed_(world.executor()), tasks_(world.executor(), world.clock()) {}
+GrantPool::GrantPool(World& world, MasterLink& master, const ServerPool& servers)
+    : world_(world),
+      master_(master),
+      servers_(servers),
+      changed_(world.executor()),
+      tasks_(world.executor(), world.clock()) {}
 
-Task<Result<ChunkGrant>> GrantPool::take(uint8_t goal, uint8_t min_copies) {
+Task<Result<ChunkGrant>> GrantPool::take(uint8_t goal, uint8_t min_copies, TimePoint deadline) {
   Kind& kind = kinds_[{goal, min_copies}];
   if (!kind.ready.empty() && kind.granted_at + kGrantAgeMax < world_.clock().now()) kind.ready.clear();
+  drop_silent(kind);
   uint64_t rounds = kind.rounds;
-  TimePoint until = world_.clock().now() + kServersWait;
+  TimePoint until = std::min(world_.clock().now() + kServersWait, deadline);
   while (kind.ready.empty()) {
     // Servers may be on their way back: for a while it is worth asking again.
-    if (!kind.asking && kind.rounds > rounds && kind.last_error.code == ErrorCode::kTooFewReplicas && world_.clock().now() < until) {
+    if (!kind.asking && kind.rounds > rounds && kind.last_error.code == ErrorCode::kTooFewReplicas &&
+        world_.clock().now() < until) {
       Result<void> slept = co_await tasks_.sleep_for(kAskAgain);
       if (!slept) co_return slept.error();
       rounds = kind.rounds;
@@ -37,9 +45,11 @@ Task<Result<ChunkGrant>> GrantPool::take(uint8_t goal, uint8_t min_copies) {
       tasks_.spawn(refill(goal, min_copies));
     }
     if (tasks_.stop_requested()) co_return Error(ErrorCode::kCancelled);
-    co_await changed_.wait();
+    Result<void> answered = co_await changed_.wait_until(world_.clock(), deadline);
+    if (!answered) co_return Error(ErrorCode::kTimeout, "no master has granted a chunk in time");
+    drop_silent(kind);
   }
-  ChunkGrant grant = std::move(kind.ready.front());
+  ChunkGrant grant = std::move(kind.ready.front().grant);
   kind.ready.pop_front();
   if (kind.ready.size() < kind.batch / 2 && !kind.asking) {  // ask again before it is empty
     kind.asking = true;
@@ -55,12 +65,14 @@ Task<void> GrantPool::refill(uint8_t goal, uint8_t min_copies) {
   op.min_copies = min_copies;
   // Only the number of placements matters: the leader chooses the servers.
   op.placements.resize(kind.batch);
+  op.avoid = servers_.silent_servers();
+  auto avoided = std::make_shared<const std::vector<ServerId>>(op.avoid);
   kind.batch = std::min(kind.batch * 2, kBatchMax);
   Result<MutationReply> reply = co_await master_.mutate(std::move(op));
   if (reply) {
     if (kind.ready.empty()) kind.granted_at = world_.clock().now();
     for (ChunkGrant& grant : reply->grants)
-      kind.ready.push_back(std::move(grant));
+      kind.ready.push_back({.grant = std::move(grant), .avoided = avoided});
     kind.last_error = Error(ErrorCode::kNoSpace, "the master granted no chunk");
   } else {
     kind.last_error = reply.error();
@@ -75,13 +87,24 @@ void GrantPool::forget_all() {
     kind.ready.clear();
 }
 
-void GrantPool::forget_server(ServerId server) {
-  for (auto& [key, kind] : kinds_) {
-    std::erase_if(kind.ready, [&](const ChunkGrant& grant) {
-      return std::ranges::any_of(grant.replicas,
-                                 [&](const ReplicaAddress& replica) { return replica.server == server; });
+void GrantPool::drop_silent(Kind& kind) {
+  std::vector<ChunkId> dropped;
+  std::erase_if(kind.ready, [&](const Ready& ready) {
+    bool silent = std::ranges::any_of(ready.grant.replicas, [&](const ReplicaAddress& replica) {
+      return servers_.silent(replica.address) &&
+             std::ranges::find(*ready.avoided, replica.server) == ready.avoided->end();
     });
-  }
+    if (silent) dropped.push_back(ready.grant.chunk);
+    return silent;
+  });
+  if (!dropped.empty()) tasks_.spawn(give_back(std::move(dropped)));
+}
+
+Task<void> GrantPool::give_back(std::vector<ChunkId> chunks) {
+  ReturnChunksOp op;
+  op.chunks = std::move(chunks);
+  Result<MutationReply> reply = co_await master_.mutate(std::move(op));
+  if (!reply) log_debug("client.give_back", "error={}", quoted(reply.error().message()));  // they go with the session
 }
 
 }  // namespace cairn

@@ -104,8 +104,7 @@ Task<Result<void>> MasterLink::wait_valid(TimePoint deadline) {
   co_return tasks_.stop_requested() ? Result<void>(ErrorCode::kCancelled) : Result<void>();
 }
 
-Task<Result<MutationReply>> MasterLink::mutate(MetaOp op) {
-  TimePoint deadline = world_.clock().now() + options_.request_timeout;
+Task<Result<MutationReply>> MasterLink::mutate_until(MetaOp op, TimePoint deadline) {
   while (replacing_)
     co_await replaced_.wait();
   MutateRequest request;

@@ -51,7 +51,10 @@ class MasterLink {
   Task<Result<typename Method<Request>::Reply>> ask_session(Request request, TimePoint deadline);
 
   // An answer that comes when the session has been replaced brings no lease.
-  Task<Result<MutationReply>> mutate(MetaOp op);
+  Task<Result<MutationReply>> mutate(MetaOp op) {
+    return mutate_until(std::move(op), world_.clock().now() + options_.request_timeout);
+  }
+  Task<Result<MutationReply>> mutate_until(MetaOp op, TimePoint deadline);
 
   // ---- how long what is known under leases may be used
   bool suspended() const { return valid_left() <= Duration::zero(); }
@@ -101,7 +104,7 @@ class MasterLink {
   LeaderFinder masters_;
   SessionId session_;
   ClusterId cluster_;
-  uint64_t term_ = 0;
+  uint64_t term_ = 0;  // whose master knows all that is held
   Duration session_time_{};
   TimePoint valid_until_{};
   bool closing_ = false;

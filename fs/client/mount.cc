@@ -32,7 +32,7 @@ Mount::Mount(World& world, ClientOptions options)
       master_(world, options_),
       leases_(world, master_, options_.cache_entries, options_.request_timeout),
       servers_(world, Hello{.cluster = {}, .program = options_.program}),
-      grants_(world, master_),
+      grants_(world, master_, servers_),
       memory_(world.executor(), options_.write_buffer_bytes),
       shared_{.world = world,
               .master = master_,
@@ -58,6 +58,7 @@ Mount::Mount(World& world, ClientOptions options)
                     if (caches_) tasks_.spawn(caches_->forget_pages(inode));
                   }},
       names_(options_.cache_entries),
+      told_closed_(world.executor()),
       tasks_(world.executor(), world.clock()) {}
 
 // Recalls wait in writers, and writers for recalls.
@@ -71,7 +72,10 @@ Task<Result<void>> Mount::start() {
     for (auto& [id, inode] : inodes_) {
       if (inode->opens > 0 || inode->told_open) open.push_back(id);
     }
+    for (const auto& [id, times] : opening_)
+      open.push_back(id);
     std::ranges::sort(open);
+    open.erase(std::ranges::unique(open).begin(), open.end());
     return open;
   });
   master_.set_leases([this](uint64_t term) { return leases_.held(term); },
@@ -159,21 +163,23 @@ Attributes Mount::seen_here(Attributes attributes) const {
 Task<void> Mount::tell_closed() {
   for (;;) {
     Result<void> slept = co_await tasks_.sleep_for(kClosedPeriod);
-    if (closed_.empty()) {
+    for (InodeId inode : closed_) {
+      if (!opening_.contains(inode)) telling_closed_.insert(inode);
+    }
+    if (telling_closed_.empty()) {
       if (!slept) co_return;
       continue;
     }
     CloseRequest request;
-    request.inodes.assign(closed_.begin(), closed_.end());
-    closed_.clear();
-    std::vector<InodeId> told = request.inodes;
+    request.inodes.assign(telling_closed_.begin(), telling_closed_.end());
+    for (InodeId inode : request.inodes)
+      closed_.erase(inode);
     auto reply = co_await master_.ask_until(std::move(request), world_.clock().now() + kMasterAttempt);
-    if (!reply) {
-      for (InodeId inode : told) {
-        Inode* state = find(inode);
-        if (!state || state->opens == 0) closed_.insert(inode);
-      }
+    for (InodeId inode : std::exchange(telling_closed_, {})) {
+      Inode* state = find(inode);
+      if (!reply && (!state || state->opens == 0)) closed_.insert(inode);
     }
+    told_closed_.notify_all();
     if (!slept) co_return;
   }
 }

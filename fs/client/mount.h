@@ -134,6 +134,7 @@ class Mount final : public FileSystem {
   Task<Result<Entry>> create_any(CreateOp op);
   Result<void> writable() const;
   HandleId add_handle(Inode& inode, OpenFlagsFs flags);
+  Task<Result<void>> open_at_master(InodeId inode, OpenFlagsFs flags);
   // The handle's own view of write errors: each is told once.
   Result<void> unseen_error(Handle& handle);
   void error_told(HandleId id, const FileWriter& writer);
@@ -168,7 +169,10 @@ class Mount final : public FileSystem {
   std::unordered_map<InodeId, std::unique_ptr<Inode>> inodes_;
   std::unordered_map<HandleId, Handle> handles_;
   HandleId next_handle_ = 1;
-  std::set<InodeId> closed_;  // to be told to the master
+  std::set<InodeId> closed_;             // to be told to the master
+  std::set<InodeId> telling_closed_;     // on their way: whoever opens one of them again waits
+  std::map<InodeId, uint32_t> opening_;  // how many times; the master may already count them as open
+  Condition told_closed_;
   std::deque<InodeId> parked_;
   std::multiset<InodeId> changing_;
   std::multiset<std::pair<InodeId, std::string>> changing_names_;

@@ -38,26 +38,26 @@ Task<Result<void>> Mount::truncate_open(InodeId inode) {
   co_return Result<void>();
 }
 
+// The master's list of who has what open decides what becomes of a file without names. A close that comes to it after
+// this open, or a new leader that is told what is open here in the middle of it, must not take the inode off that list.
 Task<Result<FileSystem::Opened>> Mount::open(InodeId inode, OpenFlagsFs flags) {
   if (flags.write || flags.truncate) {
     Result<void> allowed = writable();
     if (!allowed) co_return allowed.error();
   }
   // A file that the master believes to be open here, and that has not changed, is opened again without a word.
-  Inode* opened_before = find(inode);
-  bool told = opened_before && opened_before->told_open && known(inode);
-  if (!told) {
-    OpenRequest request;
-    request.inode = inode;
-    request.write = flags.write;
-    auto reply = co_await master_.ask(request);
-    if (!reply) co_return reply.error();
-    hear(reply->attributes, reply->lease);
-    Inode& state = inode_state(reply->attributes);
-    state.told_open = true;
-    ++state.operations;
-    co_await learn_and_forget_pages(reply->attributes);
-    --state.operations;
+  Inode* before = find(inode);
+  if (!before || !before->told_open || !known(inode)) {
+    while (telling_closed_.contains(inode))
+      co_await told_closed_.wait();
+    ++opening_[inode];
+    Result<void> told = co_await open_at_master(inode, flags);
+    if (--opening_[inode] == 0) opening_.erase(inode);
+    if (!told) {  // the master may count it as open whatever was answered
+      Inode* state = find(inode);
+      if (!state || state->opens == 0) tell_closed_soon(inode);
+      co_return told.error();
+    }
   }
   Inode& state = *find(inode);
   ++state.operations;
@@ -72,6 +72,21 @@ Task<Result<FileSystem::Opened>> Mount::open(InodeId inode, OpenFlagsFs flags) {
   opened.handle = add_handle(state, flags);
   opened.attributes = seen_here(state.attributes);
   co_return opened;
+}
+
+Task<Result<void>> Mount::open_at_master(InodeId inode, OpenFlagsFs flags) {
+  OpenRequest request;
+  request.inode = inode;
+  request.write = flags.write;
+  auto reply = co_await master_.ask(request);
+  if (!reply) co_return reply.error();
+  hear(reply->attributes, reply->lease);
+  Inode& state = inode_state(reply->attributes);
+  state.told_open = true;
+  ++state.operations;
+  co_await learn_and_forget_pages(reply->attributes);
+  --state.operations;
+  co_return Result<void>();
 }
 
 Result<FileSystem::HandleId> Mount::opened_by_create(InodeId inode, OpenFlagsFs flags) {

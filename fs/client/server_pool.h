@@ -33,10 +33,16 @@ class ServerPool {
   // refusal is ack.error.
   Future<ReplicaAck> sync(const ReplicaAddress& replica, ChunkSyncRequest::Item item);
 
-  // A server that has just failed is asked last for a while.
-  void note_failure(const std::string& address);
-  void note_success(const std::string& address);
+  // What a call to this server came to, and when it was sent. One that failed is asked last for a while. One that was
+  // waited for in vain is silent until it answers: it is asked in the background, and nobody waits for it again.
+  void note_failure(const ReplicaAddress& replica, TimePoint asked);
+  void note_success(const ReplicaAddress& replica);
   bool avoid(const std::string& address) const;
+  bool silent(const std::string& address) const;
+  // What calls to a silent server fail with, without being sent.
+  static Error silence(const std::string& address);
+  // Those that were waited for in vain lately, for the master: what is new is to be placed elsewhere.
+  std::vector<ServerId> silent_servers() const;
 
   Task<void> stop();
 
@@ -44,6 +50,7 @@ class ServerPool {
   struct Server;
   Server& server(const std::string& address);
   Task<void> run_syncs(Server& server);
+  Task<void> probe(Server& server);
 
   World& world_;
   Hello hello_;

@@ -6,12 +6,33 @@
 #include <fuse_lowlevel.h>
 #include <linux/fuse.h>
 #include <utility>
+#include <vector>
 
 #include "common/base/log.h"
+#include "fs/fuse/caller_state.h"
 
 namespace cairn {
 
 namespace {
+
+// The kernel tells of the first signal only, and not whether it kills: so the callers are looked at until they have
+// their answer.
+constexpr Duration kLookAtCallers = std::chrono::milliseconds(50);
+// A caller that would catch the signal is let go only from what a healthy cluster never takes, or it would see an EINTR
+// that no local disk gives.
+constexpr Duration kStopSignalsAfter = std::chrono::seconds(5);
+
+bool must_be_let_go(const Reply& reply, TimePoint now) {
+  switch (caller_state(reply.caller())) {
+    case CallerState::kKilled:
+      return true;
+    case CallerState::kAskedToStop:
+      return now - reply.started() >= kStopSignalsAfter;
+    case CallerState::kWaits:
+      return false;
+  }
+  return false;
+}
 
 const char* operation_name(uint32_t opcode) {
   switch (opcode) {
@@ -96,7 +117,13 @@ FuseOps::FuseOps(World& world, FileSystem& file_system, KernelChannel& channel, 
       max_background_(max_background),
       requests_(world.metrics().gauge("cairn_fuse_requests_waiting", "requests of the kernel without an answer yet")),
       known_(world.metrics().gauge("cairn_fuse_inodes_known", "inodes that the kernel may refer to")),
-      tasks_(world.executor(), world.clock()) {}
+      tasks_(world.executor(), world.clock()) {
+  gate_.when_interrupted([this] {
+    if (watching_ || tasks_.stop_requested()) return;
+    watching_ = true;
+    tasks_.spawn(watch_interrupted());
+  });
+}
 
 void FuseOps::collect() {
   requests_.set(static_cast<double>(gate_.requests()));
@@ -127,6 +154,21 @@ Reply FuseOps::reply_to(fuse_req* request, uint64_t bytes) {
                                           latency_bounds_seconds(), {{"op", operation_name(opcode)}});
   }
   return Reply(request, gate_, world_.clock(), seconds, bytes);
+}
+
+Task<void> FuseOps::watch_interrupted() {
+  while (!gate_.interrupted().empty()) {
+    // Most are answered before anybody needs to look.
+    Result<void> slept = co_await tasks_.sleep_for(kLookAtCallers);
+    if (!slept) break;
+    std::vector<Reply*> let_go;
+    for (Reply* reply : gate_.interrupted()) {
+      if (must_be_let_go(*reply, world_.clock().now())) let_go.push_back(reply);
+    }
+    for (Reply* reply : let_go)
+      reply->give_up();
+  }
+  watching_ = false;
 }
 
 Duration FuseOps::attribute_time(InodeId inode, Duration allowed) {

@@ -49,6 +49,8 @@ class FuseOps {
   Duration attribute_time(InodeId inode, Duration allowed);
   void give_attributes(Reply& reply, const AttributesView& view);
   void forget_inode(InodeId inode, uint64_t count);
+  // While some callers that wait have got signals: those that are being killed are let go.
+  Task<void> watch_interrupted();
   // Before a change by a caller that may not keep set-id bits.
   Task<Result<void>> clear_set_id(InodeId inode);
 
@@ -108,6 +110,7 @@ class FuseOps {
   const uint32_t max_background_;
   std::unordered_set<uint64_t> direct_;  // handles
   RequestGate gate_;
+  bool watching_ = false;                 // watch_interrupted() runs
   std::array<Histogram*, 64> seconds_{};  // by opcode; made when first used
   Gauge& requests_;
   Gauge& known_;

@@ -131,15 +131,11 @@ Task<void> FuseOps::write(Reply reply, InodeId inode, uint64_t handle, uint64_t 
   }
   inodes_.changed(inode, world_.clock().now());
   co_await drop_pages_behind(inode, write, range, how.direct);
-  if (written) {
-    reply.written(range.end - range.begin);
-  } else {
-    reply.error(written.error());
-  }
+  bool known = written ? reply.written(range.end - range.begin) : reply.error(written.error());
   state_.traffic.write_answered(inode, write);
-  // The kernel has cached what was not written, or where it believed the end to be. After the answer, because until
-  // then it holds the page that was written in part.
-  if (!written || at != offset) co_await notifier_.drop_pages(inode);
+  // The kernel has cached what was not written, or where it believed the end to be; or let go of what was, because the
+  // caller is being killed. After the answer, because until then it holds the page that was written in part.
+  if (!written || !known || at != offset) co_await notifier_.drop_pages(inode);
 }
 
 // Who reads after the answer to a WRITE must not find pages from before it.

@@ -98,9 +98,16 @@ void RequestGate::leave(uint64_t bytes) {
   if (when_open_ && !full()) std::exchange(when_open_, nullptr)();
 }
 
+void RequestGate::interrupt(Reply* reply) {
+  bool first = interrupted_.empty();
+  interrupted_.insert(reply);
+  if (first && when_interrupted_) when_interrupted_();
+}
+
 Reply::Reply(fuse_req* request, RequestGate& gate, const Clock& clock, Histogram* seconds, uint64_t bytes)
     : request_(request), gate_(&gate), clock_(&clock), seconds_(seconds), started_(clock.now()), bytes_(bytes) {
   gate_->enter(bytes_);
+  watch_for_interrupt();
 }
 
 Reply::Reply(Reply&& other) noexcept
@@ -109,7 +116,10 @@ Reply::Reply(Reply&& other) noexcept
       clock_(other.clock_),
       seconds_(other.seconds_),
       started_(other.started_),
-      bytes_(other.bytes_) {}
+      bytes_(other.bytes_) {
+  if (gate_) gate_->interrupted_.erase(&other);
+  watch_for_interrupt();
+}
 
 Reply::~Reply() {
   if (!gate_) return;
@@ -118,9 +128,33 @@ Reply::~Reply() {
   gate_->leave(bytes_);
 }
 
+// libfuse calls back while it processes the INTERRUPT, or at once if it has; it may not be answered from there.
+void Reply::watch_for_interrupt() {
+  if (!request_) return;
+  auto interrupted = [](fuse_req_t, void* reply) {
+    static_cast<Reply*>(reply)->gate_->interrupt(static_cast<Reply*>(reply));
+  };
+  fuse_req_interrupt_func(request_, interrupted, this);
+}
+
+int Reply::caller() const {
+  return request_ ? static_cast<int>(fuse_req_ctx(request_)->pid) : 0;
+}
+
+void Reply::give_up() {
+  fuse_reply_err(take(), EINTR);
+}
+
 fuse_req* Reply::take() {
   CHECK(request_);  // answered twice
+  gate_->interrupted_.erase(this);
   return std::exchange(request_, nullptr);
+}
+
+template <class Send>
+bool Reply::answer(Send send) {
+  if (!request_) return false;  // given up
+  return taken(send(take()));
 }
 
 bool Reply::none() {
@@ -129,11 +163,11 @@ bool Reply::none() {
 }
 
 bool Reply::error(int error_number) {
-  return taken(fuse_reply_err(take(), error_number));
+  return answer([&](fuse_req* request) { return fuse_reply_err(request, error_number); });
 }
 
 bool Reply::error(const Error& error) {
-  return taken(fuse_reply_err(take(), error.as_errno()));
+  return this->error(error.as_errno());
 }
 
 bool Reply::result(const Result<void>& result) {
@@ -142,21 +176,21 @@ bool Reply::result(const Result<void>& result) {
 
 bool Reply::entry(const Attributes& attributes, EntryTimes times) {
   fuse_entry_param param = to_entry_param(attributes, times);
-  return taken(fuse_reply_entry(take(), &param));
+  return answer([&](fuse_req* request) { return fuse_reply_entry(request, &param); });
 }
 
 bool Reply::created(const Attributes& attributes, EntryTimes times, const fuse_file_info& file) {
   fuse_entry_param param = to_entry_param(attributes, times);
-  return taken(fuse_reply_create(take(), &param, &file));
+  return answer([&](fuse_req* request) { return fuse_reply_create(request, &param, &file); });
 }
 
 bool Reply::opened(const fuse_file_info& file) {
-  return taken(fuse_reply_open(take(), &file));
+  return answer([&](fuse_req* request) { return fuse_reply_open(request, &file); });
 }
 
 bool Reply::attributes(const AttributesView& view) {
   struct stat attributes = to_stat(view.attributes);
-  return taken(fuse_reply_attr(take(), &attributes, seconds_of(view.valid_for)));
+  return answer([&](fuse_req* request) { return fuse_reply_attr(request, &attributes, seconds_of(view.valid_for)); });
 }
 
 bool Reply::data(const Payload& payload) {
@@ -170,23 +204,24 @@ bool Reply::data(const Payload& payload) {
     Buffer whole = flatten(payload);
     return bytes(whole.view());
   }
-  return taken(fuse_reply_iov(take(), pieces.data(), static_cast<int>(pieces.size())));
+  return answer(
+      [&](fuse_req* request) { return fuse_reply_iov(request, pieces.data(), static_cast<int>(pieces.size())); });
 }
 
 bool Reply::written(size_t bytes) {
-  return taken(fuse_reply_write(take(), bytes));
+  return answer([&](fuse_req* request) { return fuse_reply_write(request, bytes); });
 }
 
 bool Reply::link_target(const std::string& target) {
-  return taken(fuse_reply_readlink(take(), target.c_str()));
+  return answer([&](fuse_req* request) { return fuse_reply_readlink(request, target.c_str()); });
 }
 
 bool Reply::bytes(std::string_view bytes) {
-  return taken(fuse_reply_buf(take(), bytes.data(), bytes.size()));
+  return answer([&](fuse_req* request) { return fuse_reply_buf(request, bytes.data(), bytes.size()); });
 }
 
 bool Reply::xattr_size(size_t bytes) {
-  return taken(fuse_reply_xattr(take(), bytes));
+  return answer([&](fuse_req* request) { return fuse_reply_xattr(request, bytes); });
 }
 
 bool Reply::stat_fs(const StatFsReply& reply) {
@@ -198,7 +233,7 @@ bool Reply::stat_fs(const StatFsReply& reply) {
   out.f_files = reply.inodes + reply.inodes_free;
   out.f_ffree = out.f_favail = reply.inodes_free;
   out.f_namemax = kMaxNameBytes;
-  return taken(fuse_reply_statfs(take(), &out));
+  return answer([&](fuse_req* request) { return fuse_reply_statfs(request, &out); });
 }
 
 }  // namespace cairn

@@ -1,12 +1,15 @@
 // Reply: one FUSE request's answer. It owns the request: whoever holds it answers once, by the call that fits the
-// operation; one that is dropped unanswered answers EIO, so that no caller of the kernel waits for ever.
+// operation; one that is dropped unanswered answers EIO, so that no caller of the kernel waits for ever. One that was
+// given up meanwhile, because its caller is being killed, has been answered: the operation goes on to its end, and
+// hears from its answer that the kernel no longer wants it.
 //
-// RequestGate bounds what is held: requests, and the bytes of their WRITEs. Loop thread only; the fuse_session and the
-// gate must outlive every Reply.
+// RequestGate bounds what is held: requests, and the bytes of their WRITEs, and knows which were interrupted. Loop
+// thread only; the fuse_session and the gate must outlive every Reply.
 #pragma once
 
 #include <cstdint>
 #include <functional>
+#include <set>
 #include <string_view>
 #include <sys/stat.h>
 
@@ -21,6 +24,8 @@ struct fuse_entry_param;
 
 namespace cairn {
 
+class Reply;
+
 class RequestGate {
  public:
   // Kernels hold thousands of requests back by themselves; a coroutine is about 2 KiB.
@@ -33,14 +38,21 @@ class RequestGate {
   // Called when it is no longer full, once.
   void when_open(std::function<void()> callback) { when_open_ = std::move(callback); }
 
+  // Requests whose callers got a signal while they waited. The callback, set once, is called when the first is there.
+  const std::set<Reply*>& interrupted() const { return interrupted_; }
+  void when_interrupted(std::function<void()> callback) { when_interrupted_ = std::move(callback); }
+
  private:
   friend class Reply;
+  void interrupt(Reply* reply);
   void enter(uint64_t bytes);
   void leave(uint64_t bytes);
 
   uint64_t requests_ = 0;
   uint64_t bytes_ = 0;
   std::function<void()> when_open_;
+  std::set<Reply*> interrupted_;
+  std::function<void()> when_interrupted_;
 };
 
 // How long the kernel may go by a name, and by its inode's attributes, without asking.
@@ -57,7 +69,12 @@ class Reply {
   Reply& operator=(Reply&&) = delete;
   ~Reply();
 
-  fuse_req* request() const { return request_; }
+  fuse_req* request() const { return request_; }  // null once given up
+  TimePoint started() const { return started_; }
+  // The thread that waits for the answer; 0 if it is in another space of process ids.
+  int caller() const;
+  // Answers EINTR; what the operation comes to is not told any more.
+  void give_up();
 
   // Each gives false if the kernel no longer wants the answer: what was counted or opened for it must be undone.
   bool none();  // FORGET
@@ -77,7 +94,10 @@ class Reply {
   bool stat_fs(const StatFsReply& reply);
 
  private:
+  template <class Send>
+  bool answer(Send send);
   fuse_req* take();
+  void watch_for_interrupt();
 
   fuse_req* request_;
   RequestGate* gate_;

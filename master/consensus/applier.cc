@@ -15,7 +15,7 @@ constexpr uint64_t kReplayBytes = 4 * kMiB;  // of the log read at once
 Applier::Applier(World& world, StateMachine& machine, LogStore& store, LogIndex state_index, CheckpointMeta position,
                  Callbacks callbacks)
     : callbacks_(std::move(callbacks)),
-      shared_(std::make_shared<Shared>(machine, store)),
+      shared_(std::make_shared<Shared>(world.clock(), machine, store)),
       pool_(world.make_pool("apply", 1)) {
   shared_->state_index = state_index;
   shared_->position = std::move(position);
@@ -72,11 +72,12 @@ Result<AppliedEntry> Applier::apply_one(Shared& shared, const RaftEntry& entry) 
     applied.log_time_ms = view->fields.log_time_ms;
     applied.commands = static_cast<uint32_t>(view->commands.size());
     if (entry.index > shared.state_index) {
-      CHECK(entry.decoded.empty() || entry.decoded.size() == view->commands.size());
+      const std::vector<std::unique_ptr<DecodedCommand>> decoded = std::move(entry.decoded);
+      CHECK(decoded.empty() || decoded.size() == view->commands.size());
       std::vector<EntryCommand> commands;
       commands.reserve(view->commands.size());
       for (size_t i = 0; i < view->commands.size(); ++i) {
-        commands.push_back({view->commands[i], entry.decoded.empty() ? nullptr : entry.decoded[i].get()});
+        commands.push_back({view->commands[i], decoded.empty() ? nullptr : decoded[i].get()});
       }
       EntryContext context{.index = entry.index,
                            .term = entry.term,
@@ -89,7 +90,9 @@ Result<AppliedEntry> Applier::apply_one(Shared& shared, const RaftEntry& entry) 
         shared.applying_term = entry.term;
         shared.applying_log_time_ms = view->fields.log_time_ms;
       }
+      const TimePoint begun = shared.slow.begin();
       Result<std::vector<std::unique_ptr<CommandReply>>> replies = shared.machine.apply(context, commands);
+      shared.slow.end(begun, commands.size());
       if (!replies) return replies.error().in("applying log entry " + std::to_string(entry.index));
       CHECK(replies->size() == commands.size());
       applied.replies = std::move(*replies);

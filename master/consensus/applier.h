@@ -15,6 +15,7 @@
 #include "master/consensus/engine.h"
 #include "master/consensus/log_store.h"
 #include "master/consensus/raft_entry.h"
+#include "master/consensus/slow_steps.h"
 #include "master/consensus/snapshot_store.h"
 
 namespace cairn {
@@ -54,13 +55,15 @@ class Applier {
  private:
   // What the loop and the thread share; it outlives the applier in the completions that the loop has not run yet.
   struct Shared {
-    Shared(StateMachine& machine_in, LogStore& store_in) : machine(machine_in), store(store_in) {}
+    Shared(Clock& clock, StateMachine& machine_in, LogStore& store_in)
+        : machine(machine_in), store(store_in), slow(clock, "apply") {}
     StateMachine& machine;
     LogStore& store;
+    SlowSteps slow;            // the thread's
     LogIndex state_index = 0;  // the thread's
     mutable std::mutex mutex;
-    CheckpointMeta position;            // under mutex
-    LogIndex applying_index = 0;        // under mutex; of the entry that the machine is being given: it may have it already
+    CheckpointMeta position;      // under mutex
+    LogIndex applying_index = 0;  // under mutex; of the entry that the machine is being given: it may have it already
     Term applying_term = 0;
     uint64_t applying_log_time_ms = 0;
     std::vector<AppliedEntry> applied;  // under mutex

@@ -5,7 +5,10 @@
 namespace cairn {
 
 LogWriter::LogWriter(World& world, LogStore& store, Callbacks callbacks)
-    : store_(store), callbacks_(std::move(callbacks)), pool_(world.make_pool("log", 1)) {}
+    : store_(store),
+      callbacks_(std::move(callbacks)),
+      shared_(std::make_shared<Shared>(world.clock())),
+      pool_(world.make_pool("log", 1)) {}
 
 LogWriter::~LogWriter() {
   alive_.reset();
@@ -54,7 +57,9 @@ void LogWriter::write_waiting(Shared& shared, LogStore& store) {
                          .payload = item.entry->payload});
     }
   }
+  const TimePoint begun = shared.slow.begin();
   Result<void> written = store.append(records);
+  shared.slow.end(begun, records.size());
   std::lock_guard lock(shared.mutex);
   if (written) {
     shared.written_number += items.size();

@@ -14,6 +14,7 @@
 #include "common/runtime/world.h"
 #include "master/consensus/log_store.h"
 #include "master/consensus/raft_entry.h"
+#include "master/consensus/slow_steps.h"
 
 namespace cairn {
 
@@ -43,6 +44,8 @@ class LogWriter {
   };
   // What the loop and the thread share; it outlives the writer in the completions that the loop has not run yet.
   struct Shared {
+    explicit Shared(Clock& clock) : slow(clock, "log") {}
+    SlowSteps slow;  // the thread's
     std::mutex mutex;
     std::vector<Item> waiting;
     uint64_t written_number = 0;
@@ -57,7 +60,7 @@ class LogWriter {
   uint64_t last_number_ = 0;
   uint64_t durable_number_ = 0;
   bool failed_ = false;
-  std::shared_ptr<Shared> shared_ = std::make_shared<Shared>();
+  std::shared_ptr<Shared> shared_;
   std::shared_ptr<bool> alive_ =
       std::make_shared<bool>(true);  // completions hold it weakly: they may run after the writer is gone
   std::unique_ptr<BlockingPool> pool_;

@@ -23,8 +23,8 @@ struct CairnRaft {
   CairnRaftEntry* entries;
   CairnRaftMessage* messages;
   void* received;  // the batch of the entries that are being received: freed by receive_entries()
-  void* barrier;  // content of the entry that a new leader of several voters adds by itself: allocated by the core,
-                  // ours to free
+  void* barrier;   // content of the entry that a new leader of several voters adds by itself: allocated by the core,
+                   // ours to free
 };
 
 static void forget_update(CairnRaft* raft) {
@@ -306,6 +306,20 @@ static int receive_vote_request(CairnRaft* raft, uint64_t now_ms, struct raft_me
   return 0;
 }
 
+// A message that begins before what this node still knows of its log (one that was long on its way, when this node has
+// begun anew from a checkpoint meanwhile) would be taken as if its entries came behind the last one: the core finds no
+// entry at their indexes and reads on beyond the message (design.md 3.5, M8). Everything up to the snapshot is
+// committed, so the leader has it, too: the message is as good as one that begins there. Gives how many entries to
+// skip.
+static unsigned begin_at_snapshot(const CairnRaft* raft, unsigned n, struct raft_append_entries* message) {
+  const struct raft_trail* trail = &raft->core.trail;
+  if (message->prev_log_index >= trail->offset || trail->snapshot.index == 0) return 0;
+  uint64_t known = trail->snapshot.index - message->prev_log_index;
+  message->prev_log_index = trail->snapshot.index;
+  message->prev_log_term = trail->snapshot.term;
+  return known < n ? (unsigned)known : n;
+}
+
 int cairn_raft_receive(CairnRaft* raft, uint64_t now_ms, const CairnRaftMessage* in, const CairnRaftEntry* entries,
                        CairnRaftUpdate* update) {
   struct raft_message message;
@@ -314,13 +328,16 @@ int cairn_raft_receive(CairnRaft* raft, uint64_t now_ms, const CairnRaftMessage*
   message.server_id = in->peer;
   message.server_address = in->peer_address;
   switch (in->type) {
-    case CAIRN_RAFT_MESSAGE_APPEND_ENTRIES:
+    case CAIRN_RAFT_MESSAGE_APPEND_ENTRIES: {
       message.append_entries.version = 0;
       message.append_entries.term = in->term;
       message.append_entries.prev_log_index = in->index;
       message.append_entries.prev_log_term = in->log_term;
       message.append_entries.leader_commit = in->commit;
-      return receive_entries(raft, now_ms, &message, entries, in->n_entries, update);
+      unsigned skipped = begin_at_snapshot(raft, in->n_entries, &message.append_entries);
+      unsigned left = in->n_entries - skipped;
+      return receive_entries(raft, now_ms, &message, left > 0 ? entries + skipped : NULL, left, update);
+    }
     case CAIRN_RAFT_MESSAGE_APPEND_ENTRIES_RESULT:
       message.append_entries_result.version = 2;
       message.append_entries_result.term = in->term;

@@ -17,14 +17,15 @@ constexpr Duration kFetchAgain = 1s;
 constexpr Duration kOfferFresh = std::chrono::seconds(2);  // a leader repeats it with each heartbeat
 }  // namespace
 
-// The leader says that it no longer has what this log lacks. What is surely the same on both sides it may not know.
+// The leader says that it no longer has what this log lacks. What is surely the same on both sides it may not know. It
+// must have the last entry of that itself, for its term, which goes with the entries behind it.
 void RaftLog::on_snapshot_offer(const RaftMessage& message) {
   if (leading_ || message.core.term != term()) return;
   offer_term_ = term();
   offered_ = clock_.now();
   LogIndex known = std::min(committed_, durable_);
   LogIndex leaders_first = message.core.commit;
-  if (known + 1 >= leaders_first && known > 0) {
+  if (known >= leaders_first) {
     RaftMessage result;
     result.core.type = CAIRN_RAFT_MESSAGE_APPEND_ENTRIES_RESULT;
     result.core.term = term();

@@ -142,6 +142,8 @@ Task<Result<LogIndex>> RaftLog::checkpoint() {
     after_step(status, update);
     if (failed_) co_return ErrorCode::kCancelled;
   }
+  // Not what the core believes to be there: it was not told if this is where the last checkpoint was.
+  upto = std::min<LogIndex>(upto, cairn_raft_first_index(core_) - 1);
   Result<void> purged =
       co_await files_pool_->run([&store = *store_, upto]() -> Result<void> { return store.purge(upto); });
   if (!purged) co_return purged.error();

@@ -44,8 +44,16 @@ Result<std::unique_ptr<Machine>> Machine::open(KvStore& store, MachineOptions op
 Machine::Machine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Machine::~Machine() = default;
 
+Result<std::vector<Reply>> Machine::apply(const LogContext& context, std::span<const Command* const> commands) {
+  return impl_->apply(context, commands);
+}
+
 Result<std::vector<Reply>> Machine::apply(const LogEntry& entry) {
-  return impl_->apply(entry);
+  std::vector<const Command*> commands;
+  commands.reserve(entry.commands.size());
+  for (const Command& command : entry.commands)
+    commands.push_back(&command);
+  return apply(entry.context, commands);
 }
 
 Result<void> Machine::Impl::load() {
@@ -88,21 +96,21 @@ Result<void> Machine::Impl::update_tables(std::string_view key, const std::optio
   }
 }
 
-Result<std::vector<Reply>> Machine::Impl::apply(const LogEntry& entry) {
-  CHECK(entry.context.index > tables.counters.applied_index);
-  Transaction tx(store, cache, entry.context, tables);
+Result<std::vector<Reply>> Machine::Impl::apply(const LogContext& context, std::span<const Command* const> commands) {
+  CHECK(context.index > tables.counters.applied_index);
+  Transaction tx(store, cache, context, tables);
   CounterRecord& counters = tx.counters();
-  counters.applied_index = entry.context.index;
-  counters.log_time_ms = std::max(counters.log_time_ms, entry.context.log_time_ms);
-  if (entry.context.term != counters.applied_term) {
-    counters.applied_term = entry.context.term;
+  counters.applied_index = context.index;
+  counters.log_time_ms = std::max(counters.log_time_ms, context.log_time_ms);
+  if (context.term != counters.applied_term) {
+    counters.applied_term = context.term;
     counters.term_began_ms = counters.log_time_ms;
   }
   std::vector<Reply> replies;
-  replies.reserve(entry.commands.size());
-  for (const Command& command : entry.commands) {
-    replies.push_back(run(tx, command));
-    if (tx.failed()) return tx.failure().in("applying entry " + std::to_string(entry.context.index));
+  replies.reserve(commands.size());
+  for (const Command* command : commands) {
+    replies.push_back(run(tx, *command));
+    if (tx.failed()) return tx.failure().in("applying entry " + std::to_string(context.index));
   }
   tx.finish();
 
@@ -117,10 +125,12 @@ Result<std::vector<Reply>> Machine::Impl::apply(const LogEntry& entry) {
 void Machine::Impl::publish(Transaction& tx, WriteBatch& batch) {
   batch.reserve(tx.changes().size());
   for (const auto& [key, value] : tx.changes()) {
-    if (value) {
-      batch.put(key, *value);
-    } else {
+    if (!value) {
       batch.erase(key);
+    } else if (static_cast<keys::Kind>(key.front()) == keys::Kind::kReply) {
+      batch.put_new(key, *value);  // a sequence number is used once
+    } else {
+      batch.put(key, *value);
     }
   }
   std::lock_guard memory_guard(memory_lock);

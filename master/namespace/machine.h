@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -57,6 +58,7 @@ class Machine {
 
   // Applies the entry's commands in order and writes one batch, unsynced. The index must be above applied_index(). An error is the store's: the
   // state is as before or no longer known, and the process has to end. What a command itself meets (ENOENT, a conflict) is in its Reply.
+  Result<std::vector<Reply>> apply(const LogContext& context, std::span<const Command* const> commands);
   Result<std::vector<Reply>> apply(const LogEntry& entry);
 
   // Brings what the command will need into memory. kMemoryOnly: kNotCached if something is missing, without loading it.

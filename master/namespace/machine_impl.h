@@ -41,7 +41,7 @@ class Machine::Impl {
   Impl(KvStore& store_in, const MachineOptions& options) : store(store_in), cache(options.cache_bytes) {}
 
   Result<void> load();
-  Result<std::vector<Reply>> apply(const LogEntry& entry);
+  Result<std::vector<Reply>> apply(const LogContext& context, std::span<const Command* const> commands);
   StateReader reader(ReadMode mode) const { return StateReader(store, cache, store_lock, memory_lock, mode); }
 
   KvStore& store;

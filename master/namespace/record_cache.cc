@@ -50,8 +50,9 @@ RecordCache::~RecordCache() {
 }
 
 RecordCache::Node* RecordCache::lookup(std::string_view key, uint64_t hash) const {
-  auto found = index_.find(hash);
-  if (found == index_.end()) return nullptr;
+  const Index& among = index(hash);
+  auto found = among.find(hash);
+  if (found == among.end()) return nullptr;
   Node* node = found->second;
   while (node != nullptr && node->key() != key)
     node = node->same_hash;
@@ -119,7 +120,7 @@ size_t RecordCache::entries() const {
 }
 
 void RecordCache::add(Node* node) {
-  Node*& first = index_[node->hash];
+  Node*& first = index(node->hash)[node->hash];
   node->same_hash = first;
   first = node;
   order_.push_front(*node);
@@ -129,12 +130,13 @@ void RecordCache::add(Node* node) {
 
 // Out of everything, and destroyed.
 void RecordCache::remove(Node* node) {
-  auto found = index_.find(node->hash);
+  Index& among = index(node->hash);
+  auto found = among.find(node->hash);
   Node** link = &found->second;
   while (*link != node)
     link = &(*link)->same_hash;
   *link = node->same_hash;
-  if (found->second == nullptr) index_.erase(found);
+  if (found->second == nullptr) among.erase(found);
   order_.erase(order_.iterator_to(*node));
   bytes_ -= cost(*node);
   --entries_;

@@ -8,6 +8,7 @@
 // costs more than the rest of a look-up. So "lately" is one bit an entry (a second chance), not an exact order.
 #pragma once
 
+#include <array>
 #include <boost/intrusive/list.hpp>
 #include <boost/unordered/unordered_flat_map.hpp>
 #include <cstdint>
@@ -81,8 +82,13 @@ class RecordCache {
   mutable std::mutex mutex_;
   Nodes order_;  // the youngest first
   std::vector<Node*> pinned_;
-  // By hash, so that a growing table need not touch the entries.
-  boost::unordered_flat_map<uint64_t, Node*, AsItIs> index_;
+  // By hash, so that a growing table need not touch the entries; many of them, by the hash's first bits, so that none
+  // takes long to grow: at a million entries one table's growing would hold up the loop for as long as 50 ms.
+  using Index = boost::unordered_flat_map<uint64_t, Node*, AsItIs>;
+  static constexpr int kIndexBits = 8;
+  Index& index(uint64_t hash) { return indexes_[hash >> (64 - kIndexBits)]; }
+  const Index& index(uint64_t hash) const { return indexes_[hash >> (64 - kIndexBits)]; }
+  std::array<Index, size_t{1} << kIndexBits> indexes_;
   size_t bytes_ = 0;
   size_t entries_ = 0;
 };

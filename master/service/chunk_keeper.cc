@@ -134,7 +134,13 @@ Result<void> ChunkKeeper::place(GrantChunksOp& op) {
   request.count_min = std::max<uint8_t>(min_copies, 1);
   std::vector<std::vector<ServerId>> placements;
   for (size_t i = 0; i < op.placements.size(); ++i) {
+    // What does not answer this client may still be heard here: it is only left out where enough others are.
+    request.excluded = op.avoid;
     Result<std::vector<ServerId>> chosen = choose_servers(view, request, impl_->core.world().random().next_u64());
+    if (!chosen && !op.avoid.empty()) {
+      request.excluded.clear();
+      chosen = choose_servers(view, request, impl_->core.world().random().next_u64());
+    }
     if (!chosen) {
       if (placements.empty()) return chosen.error();
       break;  // fewer than asked for are of use, too
@@ -146,6 +152,7 @@ Result<void> ChunkKeeper::place(GrantChunksOp& op) {
   op.goal = goal;
   op.min_copies = min_copies;
   op.placements = std::move(placements);
+  op.avoid.clear();
   return {};
 }
 
@@ -192,7 +199,10 @@ Task<Result<OpenChunkReply>> ChunkKeeper::replica_failed(ReplicaFailedRequest re
   co_await settle();
   Semaphore::Permit turn = co_await keeper.lock(request.chunk);
   Result<ChunkRecord> found = co_await keeper.record(request.chunk);
-  if (!found) co_return Error(ErrorCode::kStale, "chunk " + to_string(request.chunk) + " is no more");
+  if (found.failed_with(ErrorCode::kNotFound))
+    co_return Error(ErrorCode::kStale, "chunk " + to_string(request.chunk) + " is no more");
+  // Of a master that does not lead any more it says nothing: the writer throws away what it kept when the chunk is gone.
+  if (!found) co_return found.error();
   bool full = request.reason.starts_with(to_string(ErrorCode::kNoSpace));
   // Asked again, because the answer was lost: it has been settled for want of room, below.
   bool settled_before = full && found->session == request.session && found->state == ChunkState::kSealed;
@@ -206,6 +216,7 @@ Task<Result<OpenChunkReply>> ChunkKeeper::replica_failed(ReplicaFailedRequest re
       // A server that the master hears may still be cut off from the writer: it leaves this chunk, nothing else.
       log_warning("master.replica_failed", "chunk={} server={} session={} reason={}", request.chunk, server,
                   request.session, quoted(request.reason));
+      keeper.servers.suspect_if_overdue(server, std::chrono::milliseconds(keeper.options.heartbeat_ms) * 3 / 2);
     }
   }
   Result<Impl::Raised> raised = co_await keeper.raise(request.chunk, request.session, request.failed, full, {});

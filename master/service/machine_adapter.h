@@ -8,7 +8,7 @@
 #include <memory>
 #include <string>
 
-#include "common/kv/kv_store.h"
+#include "common/kv/write_behind_store.h"
 #include "common/runtime/world.h"
 #include "master/consensus/engine.h"
 #include "master/namespace/machine.h"
@@ -47,7 +47,7 @@ class MachineAdapter final : public StateMachine {
  private:
   Disk& disk_;
   MachineAdapterOptions options_;
-  std::unique_ptr<KvStore> store_;
+  std::unique_ptr<WriteBehindStore> store_;
   std::unique_ptr<Machine> machine_;
 };
 

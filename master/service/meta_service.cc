@@ -262,8 +262,10 @@ Task<Result<EmptyReply>> MetaService::close(CloseRequest request, RpcRequest) {
   Result<void> able = ready(request.session);
   if (!able) co_return able.error();
   CloseInodes command{.session = request.session, .inodes = {}};
-  for (InodeId inode : request.inodes) {
+  // All at once: who opens one of them again while this waits has it open.
+  for (InodeId inode : request.inodes)
     open_files_.close(request.session, inode);
+  for (InodeId inode : request.inodes) {
     auto ask = [inode](Machine& machine, ReadMode mode) { return machine.orphan_holders(inode, mode); };
     Result<std::vector<SessionId>> holders = co_await core_.read(ask);
     // The master that leads by now has to hear it.

@@ -97,6 +97,11 @@ void ServerTable::suspect(ServerId id) {
   if (server) server->heard = std::min(server->heard, world_.clock().now() - silent_after_);
 }
 
+void ServerTable::suspect_if_overdue(ServerId id, Duration overdue) {
+  const LiveServer* server = find(id);
+  if (server && world_.clock().now() - server->heard >= overdue) suspect(id);
+}
+
 void ServerTable::excuse_silence() {
   for (auto& [id, server] : servers_)
     server->heard = std::max(server->heard, world_.clock().now() - silent_after_);

@@ -51,6 +51,8 @@ class ServerTable {
   ServerHealth health(const LiveServer& server) const;
   // Its connection was refused or broke while something was ordered: silent until its next heartbeat.
   void suspect(ServerId server);
+  // A client has waited for it in vain: if it has not been heard here either, for that long, it counts as silent.
+  void suspect_if_overdue(ServerId server, Duration overdue);
   // Nobody could be heard for a while: each has its time before it counts as dead again.
   void excuse_silence();
   std::vector<ServerId> ids() const;  // ascending

@@ -11,6 +11,7 @@ namespace {
 constexpr uint64_t kLeftOnFullDisk = 128 * kMiB;
 // What a writer had buffered when the disk was full is refused until it has been told of that.
 constexpr Duration kFullIsTold = 75s;
+constexpr Duration kSessionIsOver = 15s;
 
 Crash power_cut(Random& random) {
   return random.chance(1, 2) ? Crash::kPower : Crash::kPowerKeepsPart;
@@ -25,7 +26,10 @@ void WorkloadRun::crash(SimNode& node, Crash kind) {
   if (!node.running()) return;
   node.crash(kind);
   for (size_t mount = 0; mount < cluster_.mounts(); ++mount) {
-    if (&node == &cluster_.mount_node(mount)) abandon(mount);
+    if (&node != &cluster_.mount_node(mount)) continue;
+    abandon(mount);
+    // Removals wait for its session to end, and each new leader gives that its full time again.
+    if (group() && !rough_) calm_at_ = std::max(calm_at_, cluster_.simulator().now() + kSessionIsOver);
   }
 }
 

@@ -175,6 +175,22 @@ void WorkloadRun::compare_states() {
   }
 }
 
+std::string WorkloadRun::masters_said() {
+  std::string all;
+  for (size_t i : cluster_.wanted_masters()) {
+    MasterServer* server = cluster_.master_server(i);
+    all += " " + cluster_.master(i).name();
+    if (!server || !server->open()) {
+      all += "=not open";
+      continue;
+    }
+    LogStatus log = server->log().status();
+    all += fmt::format("=[term {} leading {} first {} last {} committed {} applied {}]", log.term, log.leading,
+                       log.first, log.last, log.committed, log.applied);
+  }
+  return all;
+}
+
 bool WorkloadRun::masters_become_equal() {
   auto equal = [this] {
     std::optional<size_t> leading = cluster_.leading_master();

@@ -258,7 +258,7 @@ std::string WorkloadRun::at_end() {
   }
   for (size_t mount = 0; mount < cluster_.mounts(); ++mount)
     do_on(mount, "verifying", [this](FileSystem& fs) { return verify_all(fs); });
-  if (!failed() && group() && !masters_become_equal()) fail("the masters do not become equal");
+  if (!failed() && group() && !masters_become_equal()) fail("the masters do not become equal:" + masters_said());
   return failure_;
 }
 

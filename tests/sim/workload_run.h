@@ -120,6 +120,7 @@ class WorkloadRun {
   bool masters_are_open();
   void compare_states();
   bool masters_become_equal();
+  std::string masters_said();
 
   // workload_ops.cc
   Task<void> work(Worker& worker);

@@ -258,6 +258,7 @@ void SimCluster::stop_master(size_t i) {
 void SimCluster::wipe_master(size_t i) {
   if (master(i).running()) master(i).crash(Crash::kPower);
   Result<void> removed = master(i).memory_disk().remove_tree("/master");
+  if (removed) removed = master(i).memory_disk().sync_folder("/");
   CHECK(removed);
 }
 

@@ -239,6 +239,20 @@ def the_leader_is_removed_and_a_wiped_master_added_again(cluster):
 # ---------------------------------------------------------------- growing
 
 
+def local_up_replaces_a_master_whose_folder_is_lost(cluster):
+    cluster.up()
+    mnt = cluster.mount()
+    cluster.kill("master")
+    shutil.rmtree(os.path.join(cluster.dir, "master"))
+    with open(f"{mnt}/file", "w") as f:  # the others go on
+        f.write("x")
+    said = run([CAIRN, "local", "up", "--dir", cluster.dir]).stdout
+    assert "has an empty folder" in said, said
+    assert in_order(cluster, 3), cluster.group()
+    with open(f"{mnt}/file") as f:
+        assert f.read() == "x"
+
+
 def a_group_grows_to_five_and_shrinks(cluster):
     cluster.master_count = 1
     cluster.up()
@@ -463,6 +477,6 @@ def a_damaged_log_stops_its_master(cluster):
 if __name__ == "__main__":
     main([strangers_are_refused, a_master_of_another_cluster_is_refused_without_certificates_too, a_copied_folder_is_complained_about,
           a_master_that_moved_gets_no_others,
-          the_leader_is_removed_and_a_wiped_master_added_again, a_group_grows_to_five_and_shrinks,
+          the_leader_is_removed_and_a_wiped_master_added_again, local_up_replaces_a_master_whose_folder_is_lost, a_group_grows_to_five_and_shrinks,
           an_interrupted_add_is_completed_by_asking_again, a_master_that_was_away_gets_a_checkpoint, a_full_disk_under_one_masters_log,
           a_damaged_log_stops_its_master], masters=3, tcp=True)

@@ -2,77 +2,10 @@
 
 #include <utility>
 
-#include "common/base/bytes.h"
 #include "common/base/check.h"
-#include "common/base/log.h"
 #include "common/base/random.h"
 
 namespace cairn {
-
-namespace {
-std::string encode_number(uint64_t number) {
-  ByteWriter out;
-  out.key_u64(number);
-  return out.take();
-}
-std::string command_key(uint64_t position) {
-  return "command/" + encode_number(position);
-}
-uint64_t mix(uint64_t hash, std::string_view bytes) {
-  for (char c : bytes)
-    hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001B3ull;
-  return hash;
-}
-}  // namespace
-
-// ---------------------------------------------------------------- the machine
-
-uint64_t GroupMachine::number(std::string_view key) const {
-  Result<std::string> value = store_->get(key);
-  if (!value) return 0;
-  return ByteReader(*value).key_u64();
-}
-
-Result<LogIndex> GroupMachine::open(const std::string& folder) {
-  Result<std::unique_ptr<MemoryStore>> store = MemoryStore::open(disk_, folder);
-  if (!store) return store.error();
-  store_ = std::move(*store);
-  count_ = number("count");
-  hash_ = number("hash");
-  return number("last");
-}
-
-Result<std::vector<std::unique_ptr<CommandReply>>> GroupMachine::apply(const EntryContext& entry,
-                                                                       std::span<const EntryCommand> commands) {
-  WriteBatch batch;
-  std::vector<std::unique_ptr<CommandReply>> replies;
-  hash_ = mix(hash_, encode_number(entry.index) + encode_number(entry.log_time_ms) + encode_number(entry.seed));
-  for (const EntryCommand& command : commands) {
-    batch.put(command_key(++count_), command.bytes);
-    hash_ = mix(hash_, command.bytes);
-    replies.push_back(std::make_unique<GroupReply>(count_));
-  }
-  batch.put("count", encode_number(count_));
-  batch.put("hash", encode_number(hash_));
-  batch.put("last", encode_number(entry.index));
-  Result<void> written = store_->write(batch, false);
-  if (!written) return written.error();
-  history_.applied(master_, entry.index, hash_);
-  return replies;
-}
-
-Result<void> GroupMachine::checkpoint(const std::string& target, const std::function<void(LogIndex)>& freeze) {
-  return store_->checkpoint(target, [&] { freeze(number("last")); });
-}
-
-std::vector<std::string> GroupMachine::commands() const {
-  std::vector<std::string> all;
-  for (uint64_t position = 1; position <= count_; ++position) {
-    Result<std::string> command = store_->get(command_key(position));
-    all.push_back(command ? *command : "(missing)");
-  }
-  return all;
-}
 
 // ---------------------------------------------------------------- the way between masters
 
@@ -115,13 +48,16 @@ GroupMaster::GroupMaster(World& world, Simulator& simulator, GroupHistory& histo
       history_(history),
       settings_(std::move(settings)),
       working_(working),
-      machine_(world.disk(), settings_.address, history),
+      machine_(world.disk(), TestMachine::kWhole),
       tasks_(world.executor(), world.clock()) {
   settings_.log.on_fatal = [this](const Error& error) { error_ = error; };
   settings_.log.on_leadership = [this](bool leading, Term term) {
     if (leading) history_.leads(settings_.address, term);
   };
   settings_.log.on_reopen = [this] { tasks_.spawn(open_again()); };
+  machine_.after_apply = [this](const EntryContext& entry) {
+    history_.applied(settings_.address, entry.index, machine_.hash());
+  };
   settings_.log.ticks_wanted = [] { return true; };
   tasks_.spawn(open());
   for (int i = 0; i < 3; ++i)
@@ -143,6 +79,7 @@ Task<void> GroupMaster::open() {
     co_return;
   }
   log_ = std::move(*opened);
+  history_.opened(settings_.address, log_->status().last);
   server_ = std::make_unique<RpcServer>(world_, RpcServerOptions{.hello = hello});
   RaftPeers::add_handlers(*server_, [this] { return log_.get(); });
   Result<Address> address = parse_address(settings_.address);
@@ -184,7 +121,7 @@ Task<void> GroupMaster::propose_one() {
   Result<Committed> result = co_await log_->propose({.bytes = GroupHistory::text_of(command), .decoded = {}});
   using Outcome = GroupHistory::Outcome;
   if (result) {
-    uint64_t position = static_cast<GroupReply*>(result->reply.get())->position;
+    uint64_t position = static_cast<TestReply*>(result->reply.get())->position;
     history_.end_command(command, simulator_.now(), Outcome::kDone, position);
     co_return;
   }

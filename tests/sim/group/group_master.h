@@ -1,4 +1,4 @@
-// A master that is nothing but a log and a small state machine, with the real transport between masters, as the program
+// A master that is nothing but a log and a TestMachine, with the real transport between masters, as the program
 // of a simulated node. It proposes and reads all the time while it leads.
 #pragma once
 
@@ -8,45 +8,14 @@
 #include <string>
 #include <vector>
 
-#include "common/kv/memory_store.h"
 #include "common/runtime/sim_world.h"
 #include "common/runtime/task_group.h"
 #include "master/consensus/engine.h"
 #include "master/service/raft_peers.h"
 #include "tests/sim/group/history.h"
+#include "tests/support/test_machine.h"
 
 namespace cairn {
-
-// Remembers every command in order, and a hash over all that was applied.
-class GroupMachine final : public StateMachine {
- public:
-  GroupMachine(Disk& disk, std::string master, GroupHistory& history)
-      : disk_(disk), master_(std::move(master)), history_(history) {}
-
-  Result<LogIndex> open(const std::string& folder) override;
-  void close() override { store_.reset(); }
-  Result<std::vector<std::unique_ptr<CommandReply>>> apply(const EntryContext& entry,
-                                                           std::span<const EntryCommand> commands) override;
-  Result<void> checkpoint(const std::string& target, const std::function<void(LogIndex)>& freeze) override;
-
-  uint64_t count() const { return count_; }
-  uint64_t hash() const { return hash_; }
-  std::vector<std::string> commands() const;
-
- private:
-  uint64_t number(std::string_view key) const;
-  Disk& disk_;
-  std::string master_;
-  GroupHistory& history_;
-  std::unique_ptr<MemoryStore> store_;
-  uint64_t count_ = 0;
-  uint64_t hash_ = 0;
-};
-
-struct GroupReply : CommandReply {
-  explicit GroupReply(uint64_t position_in) : position(position_in) {}
-  uint64_t position;
-};
 
 struct GroupMasterSettings {
   ReplicatedLogOptions log;
@@ -67,7 +36,7 @@ class GroupMaster {
   ~GroupMaster();
 
   ReplicatedLog* log() { return log_.get(); }
-  GroupMachine& machine() { return machine_; }
+  TestMachine& machine() { return machine_; }
   const std::optional<Error>& error() const { return error_; }
 
   // Each runs on its own; `done` is told how it ended.
@@ -94,7 +63,7 @@ class GroupMaster {
   GroupHistory& history_;
   GroupMasterSettings settings_;
   const bool& working_;
-  GroupMachine machine_;
+  TestMachine machine_;
   std::unique_ptr<LossyPeers> lossy_;
   std::unique_ptr<RaftPeers> peers_;
   std::unique_ptr<RpcServer> server_;

@@ -20,9 +20,7 @@ struct GroupResult {
   std::string failure;  // empty: all is well
   uint64_t commands = 0;
   uint64_t reads = 0;
-  uint64_t elections = 0;
-  uint64_t changes = 0;   // of the group
-  uint64_t replaced = 0;  // logs by a checkpoint of another master
+  uint64_t changes = 0;  // of the group
   Duration simulated{};
   uint64_t events = 0;
   uint64_t trace_hash = 0;

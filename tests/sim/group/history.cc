@@ -14,6 +14,7 @@ void GroupHistory::end_command(uint64_t command, TimePoint now, Outcome outcome,
   commands_[command].ended = now;
   commands_[command].outcome = outcome;
   commands_[command].position = position;
+  if (outcome == Outcome::kDone) ++done_;
 }
 
 std::string GroupHistory::text_of(uint64_t command) {
@@ -35,6 +36,14 @@ void GroupHistory::applied(const std::string& master, LogIndex index, uint64_t s
   auto [known, fresh] = hashes_.emplace(index, state_hash);
   if (!fresh && known->second != state_hash && failure_.empty())
     failure_ = fmt::format("{} has another state than others at entry {}", master, index);
+  LogIndex& newest = applied_[master];
+  newest = std::max(newest, index);
+}
+
+void GroupHistory::opened(const std::string& master, LogIndex last) {
+  auto known = applied_.find(master);
+  if (known != applied_.end() && last < known->second && failure_.empty())
+    failure_ = fmt::format("{} had applied entry {} and its log ends at {} now", master, known->second, last);
 }
 
 void GroupHistory::leads(const std::string& master, Term term) {
@@ -107,10 +116,6 @@ std::string GroupHistory::check_order() const {
     seen = std::max(seen, operation.position);
   }
   return {};
-}
-
-uint64_t GroupHistory::done() const {
-  return static_cast<uint64_t>(std::ranges::count(commands_, Outcome::kDone, &Operation::outcome));
 }
 
 uint64_t GroupHistory::reads() const {

@@ -35,13 +35,18 @@ class GroupHistory {
 
   // A master applied the entry and its state has this hash now. The first thing that is wrong is kept: failure().
   void applied(const std::string& master, LogIndex index, uint64_t state_hash);
+  // Its log is open again and ends there. What it has applied it still holds, whatever it lost: its own disk had it
+  // first.
+  void opened(const std::string& master, LogIndex last);
+  // It begins anew, with an empty disk.
+  void forget(const std::string& master) { applied_.erase(master); }
   void leads(const std::string& master, Term term);
   const std::string& failure() const { return failure_; }
 
   // Against the commands that all masters hold at the end, in their order.
   std::string check(const std::vector<std::string>& commands) const;
 
-  uint64_t done() const;
+  uint64_t done() const { return done_; }
   uint64_t reads() const;
 
  private:
@@ -56,7 +61,9 @@ class GroupHistory {
 
   std::vector<Operation> commands_;
   std::vector<Operation> reads_;
+  uint64_t done_ = 0;
   std::map<LogIndex, uint64_t> hashes_;
+  std::map<std::string, LogIndex> applied_;  // the newest entry, by each
   std::map<Term, std::string> leaders_;
   std::string failure_;
 };

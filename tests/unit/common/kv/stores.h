@@ -1,5 +1,6 @@
-// The two kinds of KvStore, under one set of names, for the suites that run on both. Options are small, so that logs
-// are switched, tables are merged and journals are rewritten within a few hundred writes.
+// The kinds of KvStore, under one set of names, for the suites that run on all of them. Options are small, so that logs
+// are switched, tables are merged, journals are rewritten and what is held back is handed on within a few hundred
+// writes.
 #pragma once
 
 #include <memory>
@@ -7,6 +8,7 @@
 
 #include "common/kv/leveldb_store.h"
 #include "common/kv/memory_store.h"
+#include "common/kv/write_behind_store.h"
 
 namespace cairn {
 
@@ -40,6 +42,19 @@ struct LevelDbKind {
   }
   static Result<void> copy(Disk& disk, const std::string& from, const std::string& to) {
     return LevelDbStore::copy_checkpoint(disk, from, to);
+  }
+};
+
+struct WriteBehindKind {
+  static constexpr const char* kName = "WriteBehind";
+  static constexpr const char* kLastFile = LevelDbKind::kLastFile;
+  static Result<std::unique_ptr<KvStore>> open(Disk& disk, const std::string& folder) {
+    auto store = LevelDbKind::open(disk, folder);
+    if (!store) return store.error();
+    return std::unique_ptr<KvStore>(std::make_unique<WriteBehindStore>(std::move(*store), 3 * kKiB));
+  }
+  static Result<void> copy(Disk& disk, const std::string& from, const std::string& to) {
+    return LevelDbKind::copy(disk, from, to);
   }
 };
 

@@ -10,7 +10,7 @@
 #include "common/runtime/real_world.h"
 #include "common/runtime/task_group.h"
 #include "master/consensus/engine.h"
-#include "tests/unit/master/consensus/test_machine.h"
+#include "tests/support/test_machine.h"
 
 namespace cairn {
 namespace {

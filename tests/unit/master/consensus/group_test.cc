@@ -115,6 +115,8 @@ class Group {
   Answer begin_add(size_t at, size_t whom) { return begin(at, log(at)->add_member(id(whom), address(whom), soon(at))); }
   Answer begin_propose(size_t at, std::string text) { return begin(at, propose_one(log(at), std::move(text))); }
 
+  Answer begin_checkpoint(size_t at) { return begin(at, checkpoint_one(log(at))); }
+
   Answer begin_stop(size_t at) { return begin(at, stop_one(master(at))); }
 
   bool same_state(size_t a, size_t b) {
@@ -262,6 +264,116 @@ TEST(GroupChange, PromotionThatOnlyTheLeaderKnowsGoesOnAfterItsCrash) {
   EXPECT_TRUE(group.is_voter(0, second));
 }
 
+// The leader has the entry behind it, but no longer its last one: that is not enough to go on from.
+TEST(GroupChange, FollowerThatEndsJustBeforeTheLeadersFirstEntryGetsACheckpoint) {
+  for (uint64_t more = 1; more <= 12; ++more) {
+    Group group(13);
+    ASSERT_TRUE(group.make(3));
+    ASSERT_TRUE(group.propose(0, "known to all"));
+    ASSERT_TRUE(group.wait([&] { return group.same_state(0, 2) && group.same_state(0, 1); }));
+    group.simulator.run_for(1s);  // all know what is committed
+    ASSERT_TRUE(group.checkpoint(2));
+    LogIndex known = group.log(2)->status().last;
+    group.crash(2);
+    while (group.log(0)->status().last < known + more)
+      ASSERT_TRUE(group.propose(0, "only to two"));
+    ASSERT_TRUE(group.checkpoint(0));
+    ASSERT_TRUE(group.propose(0, "before a second checkpoint"));  // the log behind the first is kept until then
+    ASSERT_TRUE(group.checkpoint(0));
+    group.start(2);
+    EXPECT_TRUE(group.wait([&] { return group.same_state(0, 2); })) << "with " << more << " entries between";
+  }
+}
+
+// The network kept a message until its entries were purged here (M8): they are no news, and nothing is written.
+TEST(GroupChange, EntriesOfLongAgoAreNotTakenForNewOnes) {
+  Group group(16);
+  std::string kept;
+  group.on_send = [&](size_t from, const RaftMessage& message) {
+    bool first = from == 0 && message.core.index == 0 && message.entries.size() > 1;
+    if (first && message.core.type == CAIRN_RAFT_MESSAGE_APPEND_ENTRIES && kept.empty())
+      kept = encode_raft_message(message);
+    return true;
+  };
+  ASSERT_TRUE(group.make(2));
+  ASSERT_FALSE(kept.empty());
+  for (int part = 0; part < 3; ++part) {
+    for (int i = 0; i < 20; ++i)
+      ASSERT_TRUE(group.propose(0, "later"));
+    ASSERT_TRUE(group.wait([&] { return group.same_state(0, 1); }));
+    ASSERT_TRUE(group.checkpoint(1));
+  }
+  LogIndex last = group.log(1)->status().last;
+  group.log(1)->receive(kept);
+  group.simulator.run_for(100ms);
+  EXPECT_EQ(group.log(1)->status().last, last);
+  ASSERT_TRUE(group.propose(0, "the latest"));
+  EXPECT_TRUE(group.wait([&] { return group.same_state(0, 1); }));
+}
+
+// After a restart a checkpoint may be made where the last one was: the log must not lose what the core was told is
+// there.
+TEST(GroupChange, LogIsNotPurgedBehindTheCoresBack) {
+  Group group(15);
+  ASSERT_TRUE(group.make(3));
+  for (int part = 0; part < 2; ++part) {
+    for (int i = 0; i < 200; ++i)
+      ASSERT_TRUE(group.propose(0, std::string(10 * kKiB, 'x')));
+    ASSERT_TRUE(group.wait([&] { return group.same_state(0, 1); }));
+    LogIndex before = group.log(1)->status().checkpoint;
+    Group::Answer made = group.begin_checkpoint(1);
+    // The second time it dies when the checkpoint is there, and the log behind it is, too.
+    ASSERT_TRUE(group.wait([&] { return part == 0 ? made->has_value() : group.log(1)->status().checkpoint > before; }));
+  }
+  for (size_t i : {0, 1, 2})
+    group.crash(i);
+  group.start(1);  // alone, it applies nothing
+  ASSERT_TRUE(group.checkpoint(1));
+  group.start(0);
+  ASSERT_TRUE(group.wait([&] { return group.leader().has_value(); }));
+  for (int tries = 0; tries < 10 && !group.leads(1); ++tries) {
+    group.simulator.run_for(1s);
+    if (group.leads(0)) (void)group.transfer(0, group.id(1));
+  }
+  ASSERT_TRUE(
+      group.wait([&] { return group.leads(1) && group.log(1)->status().committed == group.log(1)->status().last; }));
+  size_t newcomer = group.prepare();
+  group.start(newcomer);
+  EXPECT_TRUE(group.add(1, newcomer));
+  EXPECT_TRUE(group.wait([&] { return group.same_state(1, newcomer); }));
+}
+
+// The fetched checkpoint comes late: another leader has sent the entries meanwhile, and this follower's word for them
+// may be what made them count.
+TEST(GroupChange, CheckpointThatIsNoLongerLackedIsLeftAlone) {
+  Group group(14, {.bytes_per_second = 200'000, .pool_works_late = true});
+  ASSERT_TRUE(group.make(3));
+  group.crash(2);
+  for (int i = 0; i < 20; ++i)
+    ASSERT_TRUE(group.propose(0, std::string(10 * kKiB, 'x')));
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_TRUE(group.propose(0, "before a checkpoint"));
+    ASSERT_TRUE(group.checkpoint(0));
+  }
+  bool offered = false;
+  group.on_send = [&](size_t from, const RaftMessage& message) {
+    offered |= from == 0 && message.core.type == CAIRN_RAFT_MESSAGE_INSTALL_SNAPSHOT;
+    return true;
+  };
+  group.start(2);
+  ASSERT_TRUE(group.wait([&] { return offered; }));
+  group.simulator.run_for(200ms);  // its first parts are on their way
+  group.simulator.block(group.node(2), group.node(0));
+  ASSERT_TRUE(group.transfer(0, group.id(1)));
+  ASSERT_TRUE(group.wait([&] { return group.leads(1); }));
+  ASSERT_TRUE(group.propose(1, "sent by the other one"));
+  ASSERT_TRUE(group.wait([&] { return group.same_state(1, 2); }, 8s));
+  LogIndex last = group.log(2)->status().last;
+  group.simulator.unblock_all();
+  bool went_back = group.wait([&] { return group.log(2) == nullptr || group.log(2)->status().last < last; }, 20s);
+  EXPECT_FALSE(went_back);
+}
+
 // ---------------------------------------------------------------- who leads
 
 TEST(GroupLeader, CutOffAnswersNothingOnceAnotherLeads) {
@@ -289,8 +401,8 @@ TEST(GroupLeader, CutOffAnswersNothingOnceAnotherLeads) {
   EXPECT_EQ(group.master(0)->machine().commands(), std::vector<std::string>{"from the new one"});
 }
 
-// Tables of the state reach the disk by themselves: an entry that only the others' logs hold must not be in them, or a loss
-// of power leaves a state that is ahead of its log.
+// Tables of the state reach the disk by themselves: an entry that only the others' logs hold must not be in them, or a
+// loss of power leaves a state that is ahead of its log.
 TEST(GroupLeader, AppliesOnlyWhatItsOwnDiskHolds) {
   Group group(12);
   ASSERT_TRUE(group.make(3));

@@ -11,7 +11,7 @@
 #include "common/runtime/sim_world.h"
 #include "common/runtime/task_group.h"
 #include "master/consensus/engine.h"
-#include "tests/unit/master/consensus/test_machine.h"
+#include "tests/support/test_machine.h"
 
 namespace cairn {
 

@@ -1,9 +1,12 @@
-// A state machine for tests of the log: it remembers the beginning of every command, in order, in a store on the
-// World's disk.
+// A state machine for tests of the log: it remembers every command (or its beginning), in order, and a hash over all
+// that was applied, in a store on the World's disk.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -27,7 +30,10 @@ struct TestReply : CommandReply {
 
 class TestMachine final : public StateMachine {
  public:
-  explicit TestMachine(Disk& disk) : disk_(disk) {}
+  static constexpr size_t kRememberedBytes = 40;
+  static constexpr size_t kWhole = SIZE_MAX;
+  explicit TestMachine(Disk& disk, size_t remembered_bytes = kRememberedBytes)
+      : disk_(disk), remembered_bytes_(remembered_bytes) {}
 
   Result<LogIndex> open(const std::string& folder) override;
   void close() override { store_.reset(); }
@@ -35,21 +41,26 @@ class TestMachine final : public StateMachine {
                                                            std::span<const EntryCommand> commands) override;
   Result<void> checkpoint(const std::string& target, const std::function<void(LogIndex)>& freeze) override;
 
-  static constexpr size_t kRememberedBytes = 40;
-  // The beginning of every command, in order.
+  // What it remembers of every command, in order.
   std::vector<std::string> commands() const;
+  uint64_t count() const { return count_; }  // of commands
+  uint64_t hash() const { return hash_; }    // equal for equal entries in the same order
 
   LogIndex opened_at = 0;             // what open() found
   std::vector<EntryContext> applied;  // since open()
   uint64_t decoded_commands = 0;      // that came in their decoded form, since open()
+  // Each on the thread of apply().
   std::function<Result<void>(const EntryContext&)> before_apply;
+  std::function<void(const EntryContext&)> after_apply;
 
  private:
   uint64_t number(std::string_view key) const;
 
   Disk& disk_;
+  const size_t remembered_bytes_;
   std::unique_ptr<MemoryStore> store_;
   uint64_t count_ = 0;
+  uint64_t hash_ = 0;
   LogIndex last_ = 0;
 };
 

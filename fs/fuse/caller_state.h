@@ -1,0 +1,20 @@
+// What the signals that wait for a thread say: whether it is being killed while it waits for this mount. The kernel
+// tells a filesystem that a signal came, and not which; /proc does. Stateless.
+#pragma once
+
+#include <string_view>
+
+namespace cairn {
+
+enum class CallerState {
+  kWaits,        // nothing, or signals that it handles and goes on after (timers, children, ...)
+  kAskedToStop,  // SIGINT, SIGTERM, SIGQUIT or SIGHUP, which it handles, or which leave a core
+  kKilled,       // it ends as soon as it has an answer; it will never see it. Or it has ended
+};
+
+// 0: unknown, as one that was asked to stop.
+CallerState caller_state(int thread);
+// From /proc/THREAD/status.
+CallerState caller_state_of(std::string_view status);
+
+}  // namespace cairn
