@@ -52,6 +52,8 @@ Result<void> take_mount_option(MountOptions& mount, std::string_view option) {
     bool sound = failed == std::errc() && end == text.data() + text.size() && seconds >= 1 && seconds <= 86'400;
     if (!sound) return Error(ErrorCode::kInvalid, "mount option '" + std::string(option) + "': 1 to 86400 seconds");
     mount.client.request_timeout = std::chrono::seconds(seconds);
+  } else if (option == "kernel=6.1") {
+    mount.kernel.epoch = mount.kernel.direct_mmap = false;  // they came with 6.16 and 6.6
   } else if (option == "tls=auto" || option == "tls=on" || option == "tls=off") {
     mount.tls.mode = option.substr(4);
   } else if (option == "tls_data=encrypted" || option == "tls_data=authenticated") {

@@ -18,7 +18,7 @@
 
 namespace cairn {
 
-// Kernel features that may be there and that tests switch off, to run as on an older kernel (6.1).
+// Kernel features that may be there, and that tests switch off to run as on an older kernel (`-o kernel=6.1`).
 struct KernelFeatures {
   bool kill_privileges = true;  // FUSE_HANDLE_KILLPRIV_V2: no GETXATTR before each write
   bool readdirplus = true;

@@ -96,7 +96,8 @@ class Worker(threading.Thread):
 
 
 class Reader(threading.Thread):
-    """Asks the master again and again: names that are not there cannot be answered from what a mount knows for longer than a second."""
+    """Looks again and again: listings and absent names, which a mount answers from what it knows while its lease lasts, and what only a
+    master can answer."""
 
     def __init__(self, folder):
         super().__init__()
@@ -192,7 +193,6 @@ def work_survives(cluster, rounds):
             reads.append(read)
     finally:
         quiet(workers + readers)
-    time.sleep(1.5)  # what a mount knows of names of the other one's is believed for a second
     for worker in workers:
         for mnt in mounts:
             worker.check(os.path.join(mnt, os.path.basename(worker.folder)))

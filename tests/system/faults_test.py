@@ -355,41 +355,6 @@ def everything_killed_at_once(cluster):
         assert open(f"{again}/small-{i}", "rb").read() == block(i)[:5000]
 
 
-def two_mounts_see_each_other_within_a_second(cluster):
-    cluster.up()
-    one = cluster.mount("one")
-    two = cluster.mount("two")
-    for round_number in range(5):
-        text = f"round {round_number}\n" * (round_number + 1)
-        with open(f"{one}/f", "w") as f:
-            f.write(text)
-        wait_for("the other mount to see it", lambda t=text: os.path.exists(f"{two}/f") and open(f"{two}/f").read() == t, 2)
-    held = open(f"{two}/f", "rb", buffering=0)
-    assert held.read() == text.encode()
-    with open(f"{one}/f", "r+") as f:
-        f.write("ROUND")
-    def changed():
-        held.seek(0)
-        return held.read(5) == b"ROUND"
-    wait_for("an open file to show what another mount wrote", changed, 2)
-    held.close()
-    os.rename(f"{one}/f", f"{one}/g")
-    wait_for("the new name", lambda: os.path.exists(f"{two}/g") and not os.path.exists(f"{two}/f"), 2)
-    def append(path, letter):
-        with open(path, "a") as f:
-            for _ in range(20):
-                f.write(letter * 99 + "\n")
-                f.flush()
-                os.fsync(f.fileno())
-    threads = [threading.Thread(target=append, args=(f"{m}/log", c)) for m, c in ((one, "a"), (two, "b"))]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join(timeout=120)
-    lines = open(f"{one}/log").read().splitlines()
-    assert sorted(lines) == ["a" * 99] * 20 + ["b" * 99] * 20, f"{len(lines)} lines"
-
-
 def a_flipped_byte_is_found_and_repaired(cluster):
     cluster.up()
     mnt = cluster.mount()
@@ -547,6 +512,5 @@ if __name__ == "__main__":
           who_is_killed_does_not_wait_for_what_it_wrote,
           a_chunkserver_restarted_between_write_and_fsync, the_master_restarts_in_the_middle_of_a_copy, data_waits_for_the_master_as_long_as_it_is_away,
           a_writer_killed_in_mid_write_leaves_one_answer, the_session_of_a_killed_mount_ends_at_once,
-          everything_killed_at_once, two_mounts_see_each_other_within_a_second,
-          a_flipped_byte_is_found_and_repaired,
+          everything_killed_at_once, a_flipped_byte_is_found_and_repaired,
           a_flipped_byte_that_nobody_reads_is_found_and_repaired, a_server_that_is_gone_for_good_is_removed, cairn_reports_and_ends_cleanly])

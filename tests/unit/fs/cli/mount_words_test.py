@@ -9,7 +9,7 @@ from pathlib import Path
 PROGRAM = Path(os.environ["CAIRN_BIN_DIR"]) / "cairn"
 MOUNT_OPTIONS = ("rw", "ro", "defaults", "_netdev", "nofail", "noauto", "x-systemd.automount", "X-mount.mkdir", "comment=x",
                  "user,exec,suid,dev", "nosuid,nodev,noexec", "noatime", "relatime", "dirsync", "async", "owner", "users",
-                 "nostrictatime", "allow_other", "")
+                 "nostrictatime", "allow_other", "kernel=6.1", "")
 
 
 class Helper(unittest.TestCase):
