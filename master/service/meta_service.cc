@@ -248,10 +248,9 @@ Task<Result<AttributesReply>> MetaService::open(OpenRequest request, RpcRequest 
   }
   open_files_.open(request.session, request.inode);
   Result<Seen> seen = co_await written_attributes(request.session, request.inode, rpc.deadline);
-  if (!seen) {
-    open_files_.close(request.session, request.inode);
-    co_return seen.error();
-  }
+  // The one who asked counts it as open until it says otherwise: it may have asked again meanwhile, and that one is the
+  // same entry of the list.
+  if (!seen) co_return seen.error();
   AttributesReply reply;
   reply.attributes = seen->attributes;
   reply.lease = share(request.session, seen->attributes, seen->mark, sessions_.may_hold(request.session));
