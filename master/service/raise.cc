@@ -143,7 +143,8 @@ Task<Result<ChunkKeeper::Impl::Raised>> ChunkKeeper::Impl::raise(ChunkId chunk, 
       // not make room.
       co_return Error(ErrorCode::kNoSpace, "no other chunkserver has room for chunk " + to_string(chunk));
     } else if (copies < record.min_copies) {
-      co_return chosen.error();
+      // Also if the others are full: those that do not answer may come back, and what the writer keeps is not lost yet.
+      co_return Error(ErrorCode::kTooFewReplicas, "chunk " + to_string(chunk) + ": " + chosen.error().message());
     }
   }
   begin.joiners = joiners;
