@@ -58,8 +58,8 @@ struct Caller {  // who asks: new files belong to them
 
 // What the kernel must forget, told by the filesystem (a FUSE notifier; nothing in a command). Runs elsewhere;
 // completes when the kernel has let go. Until then requests about the object go on being answered, above all reads of
-// its data, which the kernel may be waiting for. A read that begins after forget_pages() has completed must not be answered
-// from before.
+// its data, which the kernel may be waiting for. A read that begins after forget_pages() has completed must not be
+// answered from before.
 class KernelCaches {
  public:
   virtual ~KernelCaches() = default;

@@ -326,11 +326,11 @@ Task<Result<void>> FileWriter::flush() {
     auto found = chunks_.find(index);
     if (found == chunks_.end()) continue;
     std::shared_ptr<ChunkWriter> writer = found->second.writer;
+    uint64_t errors = error_count_;
     Result<void> accepted = co_await writer->wait_accepted(until);
-    if (!accepted) {
-      failed(accepted.error());
-      co_return accepted;
-    }
+    if (!accepted && error_count_ != errors) accepted = last_error_;  // lost meanwhile: handles have been told why
+    if (!accepted && error_count_ == errors) failed(accepted.error());
+    if (!accepted) co_return accepted;
   }
   co_return Result<void>();
 }
@@ -365,6 +365,7 @@ Task<Result<void>> FileWriter::sync_as(SyncKind kind) {
     written = written_so_far();
   }
   uint64_t generation = generation_;
+  uint64_t errors = error_count_;
   for (bool again = done.has_value(); again;) {
     done = co_await sync_chunks(until);
     // Whoever opens the file to write while its chunks are being sealed waits for that: then they are opened anew.
@@ -372,43 +373,51 @@ Task<Result<void>> FileWriter::sync_as(SyncKind kind) {
     Semaphore::Permit nobody_writes;
     if (done && seal) nobody_writes = co_await write_mutex_.lock();
     seal = seal && writers == 0 && generation == generation_ && gathered_bytes_ == 0;
+    std::map<uint32_t, uint64_t> versions;
+    for (const auto& [index, chunk] : chunks_)
+      versions[index] = chunk.writer->version();
     if (done && (seal || must_commit(kind))) done = co_await commit(written, seal, until);
     again = false;
     if (done.failed_with(ErrorCode::kOldVersion) && shared_.world.clock().now() < until)
-      again = co_await ask_versions();
+      again = errors == error_count_ && co_await ask_versions(std::move(versions));
   }
   if (done && generation == generation_ && gathered_bytes_ == 0 && !must_commit(SyncKind::kData)) dirty_ = false;
   // A chunk broke while its commit was on its way, and the masters have settled it: that is the error, and what else
   // was written is still here.
   std::optional<Error> broken = broken_chunk();
   if (!done && broken) done = *broken;
+  // The session ended meanwhile, and what was here is lost already: handles have been told why.
+  bool told = !done && !broken && error_count_ != errors;
+  if (told) done = last_error_;
   // The master's last word: the chunk, or the file, is somebody else's. Asking again would change nothing.
-  bool refused = done.failed_with(ErrorCode::kStale) || done.failed_with(ErrorCode::kOldVersion) ||
-                 done.failed_with(ErrorCode::kConflict);
+  bool refused = !told && (done.failed_with(ErrorCode::kStale) || done.failed_with(ErrorCode::kOldVersion) ||
+                           done.failed_with(ErrorCode::kConflict));
   if (refused) {
     log_error("client.commit_refused", "inode={} error={}", inode_, quoted(done.error().message()));
     discard();
   }
   // What could not be done in the background because nobody answered is still here, and is tried again: no error yet.
   bool lost = refused || broken;
-  if (!done && (kind != SyncKind::kBackground || lost)) failed(done.error());
+  if (!done && !told && (kind != SyncKind::kBackground || lost)) failed(done.error());
   syncing_ = false;
   co_await stop_retired();
   co_return done;
 }
 
-// The master has raised the version of a chunk by itself (a replica came back) just before the commit reached it. True
-// if that is what happened: the chunks are known again, what a replica may lack is sent again, and the commit may be
-// too.
-Task<bool> FileWriter::ask_versions() {
-  std::vector<std::shared_ptr<ChunkWriter>> asked;
-  for (auto& [index, chunk] : chunks_)
-    asked.push_back(chunk.writer);
+// The master has raised the version of a chunk by itself (a replica came back) before the commit reached it. True if
+// that is what happened: the chunks are known again, what a replica may lack is sent again, and the commit may be too.
+// A reader may have found out before us, and have dropped what was in the file already.
+Task<bool> FileWriter::ask_versions(std::map<uint32_t, uint64_t> refused) {
   bool moved = false;
-  for (const std::shared_ptr<ChunkWriter>& writer : asked) {
-    uint64_t version = writer->version();
-    co_await writer->refused_as_old(version);
-    moved = moved || (!writer->broken() && writer->version() > version);
+  for (const auto& [index, version] : refused) {
+    auto found = chunks_.find(index);
+    if (found != chunks_.end()) {
+      std::shared_ptr<ChunkWriter> writer = found->second.writer;
+      co_await writer->refused_as_old(version);
+      moved = moved || (!writer->broken() && writer->version() > version);
+    } else {
+      moved = true;
+    }
   }
   co_return moved;
 }

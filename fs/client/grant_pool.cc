@@ -31,15 +31,17 @@ Task<Result<ChunkGrant>> GrantPool::take(uint8_t goal, uint8_t min_copies, TimeP
   TimePoint until = std::min(world_.clock().now() + kServersWait, deadline);
   while (kind.ready.empty()) {
     // Servers may be on their way back: for a while it is worth asking again.
-    if (!kind.asking && kind.rounds > rounds && kind.last_error.code == ErrorCode::kTooFewReplicas &&
-        world_.clock().now() < until) {
+    if (!kind.asking && kind.rounds > rounds && kind.last_error &&
+        kind.last_error->code == ErrorCode::kTooFewReplicas && world_.clock().now() < until) {
       Result<void> slept = co_await tasks_.sleep_for(kAskAgain);
       if (!slept) co_return slept.error();
       rounds = kind.rounds;
       continue;
     }
-    // An answer that came after we began to wait, and brought nothing for us, is an error for us too.
-    if (!kind.asking && kind.rounds > rounds) co_return kind.last_error;
+    // An answer that came after we began to wait, and brought nothing for us, is an error for us too. If it brought
+    // something, others have taken it, or a server in it has become silent: it is worth asking again.
+    if (!kind.asking && kind.rounds > rounds && kind.last_error) co_return *kind.last_error;
+    if (world_.clock().now() >= deadline) co_return Error(ErrorCode::kTimeout, "no master has granted a chunk in time");
     if (!kind.asking) {
       kind.asking = true;
       tasks_.spawn(refill(goal, min_copies));
@@ -73,7 +75,8 @@ Task<void> GrantPool::refill(uint8_t goal, uint8_t min_copies) {
     if (kind.ready.empty()) kind.granted_at = world_.clock().now();
     for (ChunkGrant& grant : reply->grants)
       kind.ready.push_back({.grant = std::move(grant), .avoided = avoided});
-    kind.last_error = Error(ErrorCode::kNoSpace, "the master granted no chunk");
+    kind.last_error.reset();
+    if (reply->grants.empty()) kind.last_error = Error(ErrorCode::kNoSpace, "the master granted no chunk");
   } else {
     kind.last_error = reply.error();
   }

@@ -7,6 +7,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 
 #include "common/runtime/sync.h"
 #include "common/runtime/task_group.h"
@@ -34,8 +35,8 @@ class GrantPool {
     bool asking = false;
     uint32_t batch = 1;  // doubles with use
     TimePoint granted_at{};
-    Error last_error{ErrorCode::kUnavailable};
-    uint64_t rounds = 0;  // answers so far
+    std::optional<Error> last_error;  // of the last answer
+    uint64_t rounds = 0;              // answers so far
   };
   Task<void> refill(uint8_t goal, uint8_t min_copies);
   // Grants that name a server which has gone silent since they were asked for are given back.
