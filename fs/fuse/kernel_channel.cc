@@ -4,10 +4,8 @@
 
 #include <cerrno>
 #include <cstring>
-#include <fcntl.h>
 #include <fuse_lowlevel.h>
 #include <sys/uio.h>
-#include <unistd.h>
 #include <utility>
 
 #include "common/base/check.h"
@@ -26,12 +24,10 @@ constexpr uint32_t kDirectIoAllowMmap2 = 1U << 4;  // FUSE_DIRECT_IO_ALLOW_MMAP 
 KernelChannel::KernelChannel(KernelFeatures features)
     : features_(features), head_(new std::byte[kWriteHeadBytes + kFuseMaxIoBytes]) {}
 
-Result<void> KernelChannel::attach(fuse_session* session) {
-  fd_ = fuse_session_fd(session);
-  int flags = ::fcntl(fd_, F_GETFL);
-  if (flags < 0 || ::fcntl(fd_, F_SETFL, flags | O_NONBLOCK) < 0) return errno_error("/dev/fuse: fcntl");
+Result<void> KernelChannel::attach(fuse_session* session, int fd, KernelDevice& device) {
+  device_ = &device;
   static constexpr fuse_custom_io kHooks{.writev = write_hook, .read = read_hook};
-  int failed = fuse_session_custom_io(session, &kHooks, fd_);
+  int failed = fuse_session_custom_io(session, &kHooks, fd);
   if (failed != 0) return Error(from_errno(-failed), "fuse_session_custom_io");
   return {};
 }
@@ -39,11 +35,12 @@ Result<void> KernelChannel::attach(fuse_session* session) {
 Result<KernelChannel::Received> KernelChannel::receive() {
   if (data_.empty()) data_ = Buffer::allocate(kFuseMaxIoBytes);
   iovec pieces[2] = {{head_.get(), kWriteHeadBytes}, {data_.mutable_span().data(), kFuseMaxIoBytes}};
-  ssize_t got = ::readv(fd_, pieces, 2);
+  ssize_t got = device_->receive(pieces, 2);
   if (got < 0) {
     // ENOENT: the request was interrupted before we took it.
-    if (errno == EAGAIN || errno == EINTR || errno == ENOENT) return Received::kNothing;
-    if (errno == ENODEV || errno == ENOTCONN || errno == ECONNABORTED) return Received::kEnded;
+    if (got == -EAGAIN || got == -EINTR || got == -ENOENT) return Received::kNothing;
+    if (got == -ENODEV || got == -ENOTCONN || got == -ECONNABORTED) return Received::kEnded;
+    errno = static_cast<int>(-got);
     return errno_error("reading /dev/fuse");
   }
   auto bytes = static_cast<size_t>(got);
@@ -102,49 +99,66 @@ void KernelChannel::complete_init_answer(iovec* pieces, int count) {
   answer->flags2 |= kDirectIoAllowMmap2;
 }
 
-ssize_t KernelChannel::read_hook(int fd, void* buffer, size_t size, void*) {
-  return ::read(fd, buffer, size);  // libfuse wants one; receive() is what reads
+// libfuse wants one; receive() is what reads.
+ssize_t KernelChannel::read_hook(int, void*, size_t, void*) {
+  errno = EAGAIN;
+  return -1;
 }
 
-ssize_t KernelChannel::write_hook(int fd, iovec* pieces, int count, void* userdata) {
+ssize_t KernelChannel::write_hook(int, iovec* pieces, int count, void* userdata) {
   KernelChannel* channel = static_cast<FuseContext*>(userdata)->channel;
   bool init = !channel->initialised_ && channel->init_unique_ != 0;
   if (init) channel->complete_init_answer(pieces, count);
-  ssize_t written = ::writev(fd, pieces, count);
+  ssize_t written = channel->device_->send(pieces, count);
   if (init && written > 0) channel->initialised_ = true;
-  return written;
+  if (written < 0) errno = static_cast<int>(-written);
+  return written < 0 ? -1 : written;
 }
 
-int KernelChannel::notify(int32_t code, const void* body, size_t body_bytes, const std::string* name) {
-  fuse_out_header head{};
-  head.error = code;  // unique 0 makes it a notification
-  iovec pieces[3] = {{&head, sizeof head}, {const_cast<void*>(body), body_bytes}, {}};
-  int count = body_bytes > 0 ? 2 : 1;
-  if (name) pieces[count++] = {const_cast<char*>(name->c_str()), name->size() + 1};
-  head.len = static_cast<uint32_t>(sizeof head + body_bytes + (name ? name->size() + 1 : 0));
-  return ::writev(fd_, pieces, count) < 0 ? -errno : 0;
+namespace {
+
+// A notification is an answer to no request (unique 0), whose error is its code.
+template <class Body>
+std::string notification(int32_t code, const Body& body, const std::string* name = nullptr) {
+  std::string message(sizeof(fuse_out_header), '\0');
+  message.append(reinterpret_cast<const char*>(&body), sizeof body);
+  if (name) message.append(name->c_str(), name->size() + 1);
+  fuse_out_header head{.len = static_cast<uint32_t>(message.size()), .error = code, .unique = 0};
+  std::memcpy(message.data(), &head, sizeof head);
+  return message;
 }
 
-int KernelChannel::invalidate_attributes(InodeId inode) {
-  fuse_notify_inval_inode_out body{.ino = inode.value, .off = -1, .len = 0};
-  return notify(FUSE_NOTIFY_INVAL_INODE, &body, sizeof body, nullptr);
-}
-
-int KernelChannel::invalidate_pages(InodeId inode, uint64_t offset, uint64_t size) {
-  fuse_notify_inval_inode_out body{
-      .ino = inode.value, .off = static_cast<int64_t>(offset), .len = static_cast<int64_t>(size)};
-  return notify(FUSE_NOTIFY_INVAL_INODE, &body, sizeof body, nullptr);
-}
-
-int KernelChannel::invalidate_entry(InodeId parent, const std::string& name) {
+std::string message_of(const Notification& what) {
+  switch (what.kind) {
+    case Notification::Kind::kAttributes:
+      return notification(FUSE_NOTIFY_INVAL_INODE,
+                          fuse_notify_inval_inode_out{.ino = what.inode.value, .off = -1, .len = 0});
+    case Notification::Kind::kPages:
+      return notification(FUSE_NOTIFY_INVAL_INODE, fuse_notify_inval_inode_out{.ino = what.inode.value,
+                                                                               .off = static_cast<int64_t>(what.offset),
+                                                                               .len = static_cast<int64_t>(what.size)});
+    case Notification::Kind::kEntry:
+      break;
+  }
   fuse_notify_inval_entry_out body{};
-  body.parent = parent.value;
-  body.namelen = static_cast<uint32_t>(name.size());
-  return notify(FUSE_NOTIFY_INVAL_ENTRY, &body, sizeof body, &name);
+  body.parent = what.inode.value;
+  body.namelen = static_cast<uint32_t>(what.name.size());
+  return notification(FUSE_NOTIFY_INVAL_ENTRY, body, &what.name);
+}
+
+}  // namespace
+
+Task<int> KernelChannel::notify(Notification what, std::shared_ptr<std::atomic<bool>> begun) {
+  int answer = co_await device_->notify(message_of(what), std::move(begun));
+  co_return answer;
 }
 
 int KernelChannel::advance_epoch() {
-  return features_.epoch ? notify(kNotifyIncEpoch, nullptr, 0, nullptr) : -EINVAL;
+  if (!features_.epoch) return -EINVAL;
+  fuse_out_header head{.len = sizeof head, .error = kNotifyIncEpoch, .unique = 0};
+  iovec piece{&head, sizeof head};
+  ssize_t sent = device_->send(&piece, 1);
+  return sent < 0 ? static_cast<int>(sent) : 0;
 }
 
 }  // namespace cairn

@@ -5,8 +5,7 @@
 // which its handler takes without a copy. The answer to INIT is completed on its way out. Notifications are written
 // raw.
 //
-// Loop thread only, but notifications: these are thread-safe and may block behind requests that the loop has yet to
-// answer (docs/consistency.md), so they are never called on the loop. Must outlive the fuse_session.
+// Loop thread only. Must outlive the fuse_session.
 #pragma once
 
 #include <cstddef>
@@ -20,6 +19,7 @@
 #include "common/base/ids.h"
 #include "common/base/result.h"
 #include "common/base/units.h"
+#include "fs/fuse/kernel_device.h"
 #include "fs/fuse/notifier.h"
 #include "fs/fuse/run_mount.h"
 
@@ -45,8 +45,9 @@ class KernelChannel final : public KernelNotifications {
   KernelChannel(const KernelChannel&) = delete;
   KernelChannel& operator=(const KernelChannel&) = delete;
 
-  // After fuse_session_mount(): takes over the session's reading and writing.
-  Result<void> attach(fuse_session* session);
+  // Takes over the session's reading and writing, from now on and to this device, which outlives the channel. `fd` is
+  // the session's.
+  Result<void> attach(fuse_session* session, int fd, KernelDevice& device);
 
   enum class Received {
     kRequest,
@@ -74,11 +75,8 @@ class KernelChannel final : public KernelNotifications {
   // INIT has been received, and the kernel will tell who clears set-id bits (since 5.12).
   bool kills_privileges() const { return (init_offered_ & FUSE_HANDLE_KILLPRIV_V2) != 0; }
 
-  // Thread-safe. 0 or -errno: -ENOENT if the kernel does not hold the inode or name.
-  int invalidate_attributes(InodeId inode) override;
-  int invalidate_pages(InodeId inode, uint64_t offset, uint64_t size) override;
-  int invalidate_entry(InodeId parent, const std::string& name) override;
-  // Never blocks: for the loop.
+  // -ENOENT if the kernel does not hold the inode or name.
+  Task<int> notify(Notification what, std::shared_ptr<std::atomic<bool>> begun) override;
   int advance_epoch() override;
 
   // A handle that goes past the kernel's pages can be mapped all the same (since 6.6).
@@ -92,10 +90,9 @@ class KernelChannel final : public KernelNotifications {
   static ssize_t write_hook(int fd, iovec* pieces, int count, void* userdata);
   void mask_init_request();
   void complete_init_answer(iovec* pieces, int count);
-  int notify(int32_t code, const void* body, size_t body_bytes, const std::string* name);
 
   const KernelFeatures features_;
-  int fd_ = -1;  // the session's
+  KernelDevice* device_ = nullptr;
   // Head and data of a WRITE are read apart, so that the data is page-aligned; everything else is put together in
   // head_.
   std::unique_ptr<std::byte[]> head_;

@@ -21,6 +21,13 @@ constexpr Duration kRetryPauseMax = std::chrono::milliseconds(100);
 constexpr int kHoldingPass = 3;
 constexpr ByteRange kAllPages{0, kFileEnd};
 
+Notification pages_of(InodeId inode, ByteRange range) {
+  return {.kind = Notification::Kind::kPages,
+          .inode = inode,
+          .offset = range.begin,
+          .size = range.end == kFileEnd ? 0 : range.end - range.begin};
+}
+
 }  // namespace
 
 Notifier::Notifier(World& world, KernelNotifications& kernel, KernelState& state, std::function<void()> give_up,
@@ -30,7 +37,6 @@ Notifier::Notifier(World& world, KernelNotifications& kernel, KernelState& state
       state_(state),
       give_up_(std::move(give_up)),
       options_(options),
-      pool_(world.make_pool("fuse-notify", options.threads)),
       sent_(world.metrics().counter("cairn_fuse_notifications_total", "what the kernel was told to forget")),
       waiting_(world.metrics().gauge("cairn_fuse_notifications_waiting", "recalls that the kernel has not let go yet")),
       left_alone_(world.metrics().counter("cairn_fuse_notifications_left_total",
@@ -46,11 +52,10 @@ Notifier::~Notifier() = default;
 
 // ---------------------------------------------------------------- one notification
 
-Notifier::CallPtr Notifier::send(InodeId inode, std::move_only_function<int()> work) {
+Notifier::CallPtr Notifier::send(Notification what) {
   auto call = std::make_shared<Call>(world_.executor());
-  call->inode = inode;
+  call->inode = what.inode;
   call->id = next_++;
-  call->work = std::move(work);
   if (tasks_.stop_requested()) {
     call->answer = -ENODEV;
     return call;
@@ -58,18 +63,15 @@ Notifier::CallPtr Notifier::send(InodeId inode, std::move_only_function<int()> w
   call->since = world_.clock().now();
   running_.emplace(call->id, call);
   sent_.add();
-  tasks_.spawn(run(call));
+  tasks_.spawn(run(call, std::move(what)));
   return call;
 }
 
-Task<void> Notifier::run(CallPtr call) {
-  Result<int> told = co_await pool_->run([call]() -> Result<int> {
-    call->started = true;
-    return call->work();
-  });
+Task<void> Notifier::run(CallPtr call, Notification what) {
+  int answer = co_await kernel_.notify(std::move(what), call->begun);
   running_.erase(call->id);
   if (call->left) --left_;
-  call->answer = told ? *told : -ENODEV;
+  call->answer = answer;
   auto stuck = stuck_names_.find(call->inode);
   if (stuck != stuck_names_.end() && stuck->second == call) stuck_names_.erase(stuck);
   call->returned.notify_all();
@@ -77,8 +79,8 @@ Task<void> Notifier::run(CallPtr call) {
 
 Task<bool> Notifier::back_within(CallPtr call, Duration patience) {
   // What waits for a thread does not wait for a request.
-  for (bool started = false; !started && !call->answer;) {
-    started = call->started;
+  for (bool begun = false; !begun && !call->answer;) {
+    begun = *call->begun;
     Result<void> notified = co_await call->returned.wait_until(world_.clock(), world_.clock().now() + patience);
     if (notified) break;
   }
@@ -123,8 +125,7 @@ Task<void> Notifier::drop_pages(InodeId inode) {
 Task<void> Notifier::drop_range(InodeId inode, ByteRange range) {
   if (!state_.inodes.may_have_pages(inode)) co_return;
   UnderWay counted(*this);
-  CallPtr call = send(
-      inode, [this, inode, range] { return kernel_.invalidate_pages(inode, range.begin, range.end - range.begin); });
+  CallPtr call = send(pages_of(inode, range));
   bool returned = co_await back_within(call, options_.long_patience);
   if (!returned) leave(call);
 }
@@ -171,9 +172,7 @@ Task<bool> Notifier::pass_over(InodeId inode, std::vector<ByteRange> ranges) {
       tasks_.spawn(drop_when_answered(inode, range));
       continue;
     }
-    CallPtr call = send(inode, [this, inode, range] {
-      return kernel_.invalidate_pages(inode, range.begin, range.end == kFileEnd ? 0 : range.end - range.begin);
-    });
+    CallPtr call = send(pages_of(inode, range));
     for (;;) {
       bool back = co_await back_within(call, options_.patience);
       if (back) break;
@@ -200,8 +199,7 @@ Task<void> Notifier::drop_when_answered(InodeId inode, ByteRange page) {
     Result<void> slept = co_await tasks_.sleep_for(options_.patience);
     if (!slept) co_return;
   }
-  co_await back(
-      send(inode, [this, inode, page] { return kernel_.invalidate_pages(inode, page.begin, page.end - page.begin); }));
+  co_await back(send(pages_of(inode, page)));
 }
 
 // ---------------------------------------------------------------- attributes
@@ -218,7 +216,7 @@ Task<void> Notifier::drop_attributes(InodeId inode) {
   for (Duration pause = kRetryPauseMin;; pause = std::min(pause * 2, kRetryPauseMax)) {
     // Gone, or used up.
     if (world_.clock().now() >= state_.inodes.attributes_until(inode)) co_return;
-    CallPtr call = send(inode, [this, inode] { return kernel_.invalidate_attributes(inode); });
+    CallPtr call = send({.kind = Notification::Kind::kAttributes, .inode = inode});
     int answer = co_await back(call);
     if (answer != -ENOENT) {
       state_.inodes.attributes_forgotten(inode);

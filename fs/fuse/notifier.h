@@ -1,7 +1,7 @@
 // Notifier: tells the kernel what to forget (KernelCaches of fs/client), by the recipe of docs/consistency.md,
 // "What the kernel keeps".
 //
-// A notification may block behind requests that the loop has yet to answer, so each runs on a thread of a pool. One
+// A notification may block behind requests that the loop has yet to answer, so the loop goes on meanwhile. One
 // that blocks behind a request which itself may wait for another mount (a change of that directory, a WRITE of part of
 // that page) is left alone, and the recall goes on another way: mounts that wait for one another would hang.
 //
@@ -9,9 +9,11 @@
 // Loop thread only. The channel must outlive stop().
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
+#include <string>
 #include <unordered_map>
 #include <vector>
 
@@ -20,20 +22,28 @@
 #include "common/runtime/task_group.h"
 #include "common/runtime/world.h"
 #include "fs/client/file_system.h"
+#include "fs/fuse/kernel_device.h"
 #include "fs/fuse/kernel_state.h"
 
 namespace cairn {
 
-// The kernel's side; 0 or -errno. Called on pool threads, several at a time. (KernelChannel; a twin in tests.)
+struct Notification {
+  enum class Kind { kAttributes, kPages, kEntry };
+  Kind kind = Kind::kAttributes;
+  InodeId inode;        // of a name: its directory
+  uint64_t offset = 0;  // of pages; attributes go with them
+  uint64_t size = 0;    // 0: to the end
+  std::string name;
+};
+
+// The kernel's side; 0 or -errno. (KernelChannel; a twin in tests.)
 class KernelNotifications {
  public:
   virtual ~KernelNotifications() = default;
-  virtual int invalidate_attributes(InodeId inode) = 0;
-  virtual int invalidate_pages(InodeId inode, uint64_t offset,
-                               uint64_t size) = 0;  // size 0: to the end; attributes too
-  virtual int invalidate_entry(InodeId parent, const std::string& name) = 0;
-  // All names that the kernel holds are looked up again before they are used. Called on the loop: never blocks. -EINVAL
-  // where the kernel cannot (before 6.16).
+  // As KernelDevice::notify().
+  virtual Task<int> notify(Notification what, std::shared_ptr<std::atomic<bool>> begun) = 0;
+  // All names that the kernel holds are looked up again before they are used. Never blocks. -EINVAL where the kernel
+  // cannot (before 6.16).
   virtual int advance_epoch() = 0;
 };
 
@@ -45,7 +55,7 @@ struct NotifierOptions {
   Duration patience = std::chrono::milliseconds(10);
   // Where no own request is known that the kernel could be waiting for.
   Duration long_patience = std::chrono::milliseconds(500);
-  size_t threads = 32;
+  size_t at_once = kNotificationsAtOnce;
 };
 
 class Notifier final : public KernelCaches {
@@ -92,13 +102,13 @@ class Notifier final : public KernelCaches {
   class InLane;
   class UnderWay;
 
-  CallPtr send(InodeId inode, std::move_only_function<int()> call);
-  Task<void> run(CallPtr call);
+  CallPtr send(Notification what);
+  Task<void> run(CallPtr call, Notification what);
   // True if it came back within `patience` of its start.
   Task<bool> back_within(CallPtr call, Duration patience);
   Task<int> back(CallPtr call);
   void leave(const CallPtr& call);
-  bool many_left() const { return left_ >= options_.threads / 2; }
+  bool many_left() const { return left_ >= options_.at_once / 2; }
 
   // Gives whether the kernel knows the inode, so that its attributes have been forgotten too.
   Task<bool> drop_all_pages(InodeId inode);
@@ -117,7 +127,6 @@ class Notifier final : public KernelCaches {
   KernelState& state_;
   std::function<void()> give_up_;
   const NotifierOptions options_;
-  std::unique_ptr<BlockingPool> pool_;
   Counter& sent_;
   Gauge& waiting_;
   Counter& left_alone_;

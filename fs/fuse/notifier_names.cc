@@ -60,15 +60,14 @@ Task<bool> Notifier::try_name(InodeId directory, std::string name) {
   Semaphore::Permit turn = co_await lane.turn().lock();
   lane.take(std::move(turn));
   if (state_.traffic.changing(directory) || stuck_names_.contains(directory)) co_return false;
-  CallPtr call =
-      send(directory, [this, directory, name = std::move(name)] { return kernel_.invalidate_entry(directory, name); });
+  CallPtr call = send({.kind = Notification::Kind::kEntry, .inode = directory, .name = std::move(name)});
   TimePoint end = world_.clock().now() + options_.long_patience;
   for (;;) {
     bool back = co_await back_within(call, options_.patience);
     if (back) co_return true;
     TimePoint now = world_.clock().now();
     bool over = now >= end || now >= state_.times.names_until(directory);
-    if (call->started && (over || state_.traffic.changing(directory))) break;
+    if (*call->begun && (over || state_.traffic.changing(directory))) break;
   }
   leave(call);
   stuck_names_[directory] = call;

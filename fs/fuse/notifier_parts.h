@@ -15,8 +15,8 @@ struct Notifier::Call {
   bool logged = false;
   bool left = false;  // nobody waits for it
   uint64_t id = 0;
-  std::move_only_function<int()> work;
-  std::atomic<bool> started = false;  // on a pool thread
+  // Shared with whoever makes the kernel's call, perhaps on another thread.
+  std::shared_ptr<std::atomic<bool>> begun = std::make_shared<std::atomic<bool>>(false);
   std::optional<int> answer;
   Condition returned;
 };

@@ -3,10 +3,7 @@
 #include "fs/fuse/session.h"
 
 #include <algorithm>
-#include <cstdarg>
-#include <cstdio>
 #include <fstream>
-#include <fuse_log.h>
 #include <fuse_lowlevel.h>
 #include <unistd.h>
 #include <utility>
@@ -17,9 +14,6 @@
 namespace cairn {
 
 namespace {
-
-// So many requests at a time, then the loop has other things to do: answers that came in from the servers.
-constexpr int kRequestsPerTurn = 64;
 
 std::string source_of(const ClientOptions& client) {
   std::string source = "cairn#";
@@ -39,22 +33,6 @@ std::string escaped(std::string_view text) {
     out += c;
   }
   return out;
-}
-
-[[gnu::format(printf, 2, 0)]] void log_of_libfuse(fuse_log_level level, const char* format, va_list arguments) {
-  char line[512];
-  std::vsnprintf(line, sizeof line, format, arguments);
-  std::string_view text = line;
-  while (text.ends_with('\n'))
-    text.remove_suffix(1);
-  log_at(level <= FUSE_LOG_ERR ? LogLevel::kError : LogLevel::kInfo, "fuse.libfuse", "message={}", quoted(text));
-}
-
-// The unmount frees libfuse's copy of the mount point. It touches the mount itself only while its connection lives:
-// when mount() fails half-way.
-void end_session(fuse_session* session) {
-  fuse_session_unmount(session);
-  fuse_session_destroy(session);
 }
 
 }  // namespace
@@ -78,37 +56,30 @@ std::vector<std::string> FuseSession::arguments(const MountOptions& options) {
 FuseSession::FuseSession(RealWorld& world, FileSystem& file_system, const MountOptions& options)
     : world_(world),
       options_(options),
-      channel_(options.kernel),
-      context_{.channel = &channel_, .ops = &ops_},
-      session_(nullptr, end_session),
-      state_(world.clock(), options.conflict_time),
-      notifier_(world, channel_, state_, [this] { give_up(); }),
-      ops_(world, file_system, channel_, notifier_, state_, options.max_background),
+      server_(world, file_system,
+              {.features = options.kernel,
+               .conflict_time = options.conflict_time,
+               .max_background = options.max_background},
+              [this] { give_up(); }),
       agreed_(world.executor()),
-      end_(world.executor()) {
-  file_system.set_kernel_caches(&notifier_);
-}
+      end_(world.executor()) {}
 
 FuseSession::~FuseSession() = default;
 
 Result<void> FuseSession::mount() {
-  fuse_set_log_func(log_of_libfuse);
-  std::vector<std::string> text = arguments(options_);
-  std::vector<char*> pointers;
-  for (std::string& argument : text)
-    pointers.push_back(argument.data());
-  fuse_args args = FUSE_ARGS_INIT(static_cast<int>(pointers.size()), pointers.data());
-  session_.reset(fuse_session_new(&args, &FuseOps::callbacks(), sizeof(fuse_lowlevel_ops), &context_));
-  fuse_opt_free_args(&args);
-  if (!session_) return Error(ErrorCode::kInvalid, "libfuse does not take the options \"" + text.back() + "\"");
-  if (fuse_session_mount(session_.get(), options_.mountpoint.c_str()) != 0) {
+  Result<void> opened = server_.open(arguments(options_));
+  if (!opened) return opened;
+  if (fuse_session_mount(server_.session(), options_.mountpoint.c_str()) != 0) {
     return Error(ErrorCode::kIo, "mounting on " + options_.mountpoint + " failed");
   }
   std::vector<KernelMount> mounts = kernel_mounts();
   auto own = std::ranges::find(mounts.rbegin(), mounts.rend(), options_.mountpoint, &KernelMount::mountpoint);
   if (own == mounts.rend()) return Error(ErrorCode::kIo, options_.mountpoint + " was unmounted at once");
   device_minor_ = own->device_minor;
-  Result<void> attached = channel_.attach(session_.get());
+  int fd = fuse_session_fd(server_.session());
+  device_ = std::make_unique<DeviceFile>(world_, fd);
+  Result<void> attached = device_->prepare();
+  if (attached) attached = server_.attach(*device_, fd);
   if (!attached) return attached;
   watch();
   return {};
@@ -121,37 +92,25 @@ Task<Result<void>> FuseSession::initialised() {
 }
 
 void FuseSession::watch() {
-  watch_ = world_.watch_readable(fuse_session_fd(session_.get()), [this] { receive_requests(); });
+  watch_ = world_.watch_readable(fuse_session_fd(server_.session()), [this] { receive_requests(); });
 }
 
 void FuseSession::receive_requests() {
-  for (int i = 0; i < kRequestsPerTurn && !over_; ++i) {
-    if (ops_.gate().full()) {
-      watch_.reset();
-      ops_.gate().when_open([this] {
-        if (!over_) watch();
-      });
-      return;
-    }
-    Result<KernelChannel::Received> received = channel_.receive();
-    if (!received) {
-      log_error("fuse.receive_failed", "error={}", quoted(received.error().message()));
-      end(SessionEnd::kFailed);
-      return;
-    }
-    if (*received == KernelChannel::Received::kNothing) return;
-    if (*received == KernelChannel::Received::kEnded) {
-      end(gave_up_ ? SessionEnd::kFailed : SessionEnd::kUnmounted);
-      return;
-    }
-    fuse_buf buffer{};
-    buffer.mem = channel_.message();
-    buffer.size = channel_.message_bytes();
-    fuse_session_process_buf(session_.get(), &buffer);
-    if (!agreed_.is_set() && channel_.initialised()) {
-      notifier_.probe();
-      agreed_.set({});
-    }
+  if (over_) return;
+  Result<FuseServer::Served> served = server_.serve();
+  if (!served) {
+    log_error("fuse.receive_failed", "error={}", quoted(served.error().message()));
+    end(SessionEnd::kFailed);
+    return;
+  }
+  if (server_.agreed() && !agreed_.is_set()) agreed_.set({});
+  if (*served == FuseServer::Served::kEnded) {
+    end(gave_up_ ? SessionEnd::kFailed : SessionEnd::kUnmounted);
+  } else if (*served == FuseServer::Served::kFull) {
+    watch_.reset();
+    server_.gate().when_open([this] {
+      if (!over_) watch();
+    });
   }
 }
 
@@ -191,8 +150,7 @@ void FuseSession::abort() {
 
 Task<void> FuseSession::stop() {
   end(SessionEnd::kFailed);  // if it has not ended: nothing more is received
-  co_await ops_.stop();
-  co_await notifier_.stop();
+  co_await server_.stop();
 }
 
 }  // namespace cairn

@@ -11,13 +11,9 @@
 #include "common/runtime/future.h"
 #include "common/runtime/real_world.h"
 #include "fs/client/file_system.h"
-#include "fs/fuse/fuse_ops.h"
-#include "fs/fuse/kernel_channel.h"
-#include "fs/fuse/kernel_state.h"
-#include "fs/fuse/notifier.h"
+#include "fs/fuse/fuse_server.h"
+#include "fs/fuse/kernel_device.h"
 #include "fs/fuse/run_mount.h"
-
-struct fuse_session;
 
 namespace cairn {
 
@@ -42,7 +38,7 @@ class FuseSession {
   // N of /sys/fs/fuse/connections/N; after mount().
   uint32_t device_minor() const { return device_minor_; }
   // Brings the gauges up to date.
-  void collect() { ops_.collect(); }
+  void collect() { server_.collect(); }
   Task<SessionEnd> ended();
   // Takes the mount out of the namespace; files that are open stay served.
   void detach();
@@ -61,12 +57,8 @@ class FuseSession {
 
   RealWorld& world_;
   const MountOptions options_;
-  KernelChannel channel_;
-  FuseContext context_;
-  std::unique_ptr<fuse_session, void (*)(fuse_session*)> session_;
-  KernelState state_;
-  Notifier notifier_;
-  FuseOps ops_;
+  std::unique_ptr<DeviceFile> device_;
+  FuseServer server_;
   std::unique_ptr<RealWorld::Watch> watch_;
   uint32_t device_minor_ = 0;
   bool over_ = false;

@@ -1,11 +1,11 @@
 #include "fs/fuse/notifier.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
-#include <condition_variable>
 #include <gtest/gtest.h>
 #include <map>
-#include <mutex>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -19,67 +19,53 @@ using namespace std::chrono_literals;
 // A kernel in which some notifications wait until they are let go.
 class TwinKernel : public KernelNotifications {
  public:
-  int invalidate_attributes(InodeId inode) override { return take("attributes " + to_string(inode), inode); }
-  int invalidate_pages(InodeId inode, uint64_t offset, uint64_t size) override {
-    std::string to = size == 0 ? "end" : std::to_string(offset + size);
-    return take("pages " + to_string(inode) + " " + std::to_string(offset) + ".." + to, inode);
-  }
-  int invalidate_entry(InodeId parent, const std::string& name) override {
-    return take("entry " + to_string(parent) + " " + name, parent);
+  explicit TwinKernel(Executor& executor) : go_(executor) {}
+
+  Task<int> notify(Notification what, std::shared_ptr<std::atomic<bool>> begun) override {
+    *begun = true;
+    std::string call = text_of(what);
+    calls_.push_back(call);
+    most_ = std::max(most_, ++inside_[what.inode.value]);
+    uint64_t before = let_go_;
+    while (let_go_ == before && call.starts_with(held_))
+      co_await go_.wait();
+    --inside_[what.inode.value];
+    co_return answer_;
   }
   int advance_epoch() override {
-    std::scoped_lock lock(mutex_);
     if (!epoch_) return -EINVAL;
     calls_.push_back("epoch");
     return 0;
   }
 
   // Calls that begin so wait.
-  void hold(const std::string& calls) {
-    std::scoped_lock lock(mutex_);
-    held_ = calls;
-  }
+  void hold(const std::string& calls) { held_ = calls; }
   void let_go() {
-    std::scoped_lock lock(mutex_);
     held_ = "nothing";
     ++let_go_;
     go_.notify_all();
   }
-  void answer(int value) {
-    std::scoped_lock lock(mutex_);
-    answer_ = value;
-  }
+  void answer(int value) { answer_ = value; }
   void has_epoch(bool has) { epoch_ = has; }
-  std::vector<std::string> calls() {
-    std::scoped_lock lock(mutex_);
-    return calls_;
-  }
-  size_t count(const std::string& call) {
-    std::vector<std::string> all = calls();
-    return static_cast<size_t>(std::ranges::count(all, call));
-  }
-  void forget_calls() {
-    std::scoped_lock lock(mutex_);
-    calls_.clear();
-  }
-  int most_at_once() {
-    std::scoped_lock lock(mutex_);
-    return most_;
-  }
+  const std::vector<std::string>& calls() const { return calls_; }
+  size_t count(const std::string& call) const { return static_cast<size_t>(std::ranges::count(calls_, call)); }
+  void forget_calls() { calls_.clear(); }
+  int most_at_once() const { return most_; }
 
  private:
-  int take(const std::string& call, InodeId inode) {
-    std::unique_lock lock(mutex_);
-    calls_.push_back(call);
-    most_ = std::max(most_, ++inside_[inode.value]);
-    uint64_t before = let_go_;
-    go_.wait(lock, [&] { return let_go_ != before || !call.starts_with(held_); });
-    --inside_[inode.value];
-    return answer_;
+  static std::string text_of(const Notification& what) {
+    std::string end = what.size == 0 ? "end" : std::to_string(what.offset + what.size);
+    switch (what.kind) {
+      case Notification::Kind::kAttributes:
+        return "attributes " + to_string(what.inode);
+      case Notification::Kind::kPages:
+        return "pages " + to_string(what.inode) + " " + std::to_string(what.offset) + ".." + end;
+      case Notification::Kind::kEntry:
+        return "entry " + to_string(what.inode) + " " + what.name;
+    }
+    return "unknown";
   }
 
-  std::mutex mutex_;
-  std::condition_variable go_;
   std::vector<std::string> calls_;
   std::map<uint64_t, int> inside_;
   int most_ = 0;
@@ -87,6 +73,7 @@ class TwinKernel : public KernelNotifications {
   uint64_t let_go_ = 0;
   int answer_ = 0;
   bool epoch_ = true;
+  Condition go_;
 };
 
 using Calls = std::vector<std::string>;
@@ -94,7 +81,10 @@ using Calls = std::vector<std::string>;
 class NotifierTest : public ::testing::Test {
  protected:
   NotifierTest()
-      : world_(RealWorld::make({})), state_(world_->clock(), 5s), tasks_(world_->executor(), world_->clock()) {
+      : world_(RealWorld::make({})),
+        kernel_(world_->executor()),
+        state_(world_->clock(), 5s),
+        tasks_(world_->executor(), world_->clock()) {
     for (uint64_t i = 2; i < 10; ++i) {
       state_.inodes.looked_up({.inode = InodeId(i)});
       state_.inodes.pages_given(InodeId(i));
