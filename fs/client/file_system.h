@@ -70,9 +70,6 @@ class KernelCaches {
   virtual Task<void> forget_name(InodeId directory, std::string name) = 0;
   // Everything: the session has ended, or its time was over and others may have changed anything.
   virtual Task<void> forget_everything() = 0;
-  // Another mount works on the file too, but the pages here stay right (its reader made this writer commit): handles
-  // opened soon go past the kernel's pages.
-  virtual void contended(InodeId) {}
 };
 
 struct OpenFlagsFs {

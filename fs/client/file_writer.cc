@@ -21,8 +21,6 @@ constexpr Duration kCloseBeat = std::chrono::milliseconds(25);
 constexpr Duration kServersWait = std::chrono::seconds(30);
 constexpr Duration kAskAgain = std::chrono::milliseconds(500);
 constexpr Duration kWriteBackRetry = std::chrono::seconds(1);
-constexpr Duration kLeaseAgain = std::chrono::milliseconds(5);  // it was recalled before it arrived
-constexpr Duration kLowerAfter = std::chrono::seconds(5);       // nothing was written for so long
 
 uint32_t chunk_index(uint64_t offset) {
   return static_cast<uint32_t>(offset / kChunkSizeBytes);
@@ -43,7 +41,7 @@ FileWriter::FileWriter(WriterShared& shared, Attributes attributes)
 
 FileWriter::~FileWriter() = default;
 
-// ---------------------------------------------------------------- the lease
+// ---------------------------------------------------------------- writing
 
 class FileWriter::Writing {
  public:
@@ -55,96 +53,6 @@ class FileWriter::Writing {
  private:
   FileWriter& writer_;
 };
-
-Task<Result<void>> FileWriter::ensure_lease(TimePoint until) {
-  for (;;) {
-    let_go_of_idle();
-    Result<void> settled = co_await shared_.leases.wait_settled(inode_, until);
-    if (!settled) co_return settled;
-    if (may_write()) co_return Result<void>();
-    Result<void> valid = co_await shared_.master.wait_valid(until);
-    if (!valid) co_return valid;
-    Semaphore::Permit turn = co_await lease_mutex_.lock();
-    if (shared_.leases.exclusive(inode_)) continue;
-    if (shared_.world.clock().now() >= until) co_return Error(ErrorCode::kIo, "no write lease in time");
-    WriteLeaseRequest request;
-    request.inode = inode_;
-    // A recall of what we hold is answered meanwhile: two who both want to write do not wait for one another.
-    auto reply = co_await shared_.master.ask_until(request, until);
-    if (!reply) co_return reply.error();
-    take_attributes(reply->attributes, reply->lease);
-    co_await check_chunks();
-    if (shared_.leases.granted_exclusive(inode_, reply->lease)) continue;
-    Result<void> slept = co_await tasks_.sleep_for(kLeaseAgain);
-    if (!slept) co_return slept;
-  }
-}
-
-Task<void> FileWriter::give_up_lease(bool forget) {
-  Result<void> synced = co_await sync_as(SyncKind::kAll);
-  if (!synced && dirty()) {
-    log_error("client.recall_lost_data", "inode={} error={}", inode_, quoted(synced.error().message()));
-    discard();
-    failed(synced.error());
-  }
-  if (forget) retire_clean();
-  lease_seen_ = shared_.world.clock().now();
-}
-
-bool FileWriter::may_lower() const {
-  bool quiet = written_ + kLowerAfter < shared_.world.clock().now();
-  return quiet && writing_ == 0 && !dirty() && !syncing_ && shared_.leases.exclusive(inode_);
-}
-
-void FileWriter::lower_lease() {
-  lease_seen_ = shared_.world.clock().now();
-  shared_.leases.lower(inode_);
-}
-
-// What the master says of the file. If its content moved while we had no lease on it, the chunks that we know are no
-// longer ours.
-void FileWriter::take_attributes(const Attributes& attributes, const Lease& lease) {
-  if (attributes.change < base_.change) return;  // a commit's answer came first
-  bool moved = attributes.data_change != base_.data_change;
-  base_ = attributes;
-  if (moved) retire_clean();
-  if (!dirty()) size_ = attributes.size;
-  shared_.learned(attributes, lease, false);
-}
-
-void FileWriter::retire_clean() {
-  if (dirty()) return;
-  while (!chunks_.empty())
-    retire(chunks_.begin()->first);
-}
-
-// Somebody else may have opened a chunk meanwhile and then not written, or lost what was written: the content has not
-// moved, but what is written with the old version would be refused for good.
-Task<void> FileWriter::check_chunks() {
-  std::vector<uint32_t> indexes;
-  for (auto& [index, chunk] : chunks_)
-    indexes.push_back(index);
-  for (uint32_t index : indexes) {
-    auto found = chunks_.find(index);
-    if (found == chunks_.end() || dirty()) continue;
-    std::shared_ptr<ChunkWriter> writer = found->second.writer;
-    RenewGrantRequest request;
-    request.chunk = writer->chunk();
-    auto reply = co_await shared_.master.ask(request);
-    bool ours = reply ? reply->version == writer->version() : !reply.failed_with(ErrorCode::kStale);
-    found = chunks_.find(index);
-    if (!ours && !dirty() && found != chunks_.end() && found->second.writer == writer) retire(index);
-  }
-}
-
-void FileWriter::moved_elsewhere(const Attributes& attributes) {
-  if (dirty() || attributes.data_change == base_.data_change || attributes.change < base_.change) return;
-  base_ = attributes;
-  size_ = attributes.size;
-  retire_clean();
-}
-
-// ---------------------------------------------------------------- writing
 
 Task<Result<void>> FileWriter::write(uint64_t offset, Buffer data) {
   if (offset + data.size() > kMaxFileSizeBytes) co_return Error(ErrorCode::kFileTooBig);
@@ -379,7 +287,7 @@ Task<Result<void>> FileWriter::sync_as(SyncKind kind) {
     if (done && (seal || must_commit(kind))) done = co_await commit(written, seal, until);
     again = false;
     if (done.failed_with(ErrorCode::kOldVersion) && shared_.world.clock().now() < until)
-      again = errors == error_count_ && co_await ask_versions(std::move(versions));
+      again = co_await ask_versions(std::move(versions), errors);
   }
   if (done && generation == generation_ && gathered_bytes_ == 0 && !must_commit(SyncKind::kData)) dirty_ = false;
   // A chunk broke while its commit was on its way, and the masters have settled it: that is the error, and what else
@@ -407,7 +315,7 @@ Task<Result<void>> FileWriter::sync_as(SyncKind kind) {
 // The master has raised the version of a chunk by itself (a replica came back) before the commit reached it. True if
 // that is what happened: the chunks are known again, what a replica may lack is sent again, and the commit may be too.
 // A reader may have found out before us, and have dropped what was in the file already.
-Task<bool> FileWriter::ask_versions(std::map<uint32_t, uint64_t> refused) {
+Task<bool> FileWriter::ask_versions(std::map<uint32_t, uint64_t> refused, uint64_t errors) {
   bool moved = false;
   for (const auto& [index, version] : refused) {
     auto found = chunks_.find(index);
@@ -419,7 +327,7 @@ Task<bool> FileWriter::ask_versions(std::map<uint32_t, uint64_t> refused) {
       moved = true;
     }
   }
-  co_return moved;
+  co_return moved&& errors == error_count_;
 }
 
 Task<Result<void>> FileWriter::sync_chunks(TimePoint until) {

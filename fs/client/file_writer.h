@@ -109,7 +109,7 @@ class FileWriter {
   // All of it within one request's time, whatever it waits for.
   Task<Result<void>> sync_as(SyncKind kind);
   Task<Result<void>> sync_chunks(TimePoint until);
-  Task<bool> ask_versions(std::map<uint32_t, uint64_t> refused);
+  Task<bool> ask_versions(std::map<uint32_t, uint64_t> refused, uint64_t errors);
   // What a sync has to make durable: what was there when it began. Later writes may be on no disk when it commits.
   struct Written {
     uint64_t size = 0;

@@ -73,7 +73,6 @@ class Notifier final : public KernelCaches {
   Task<void> forget_attributes(InodeId inode) override;
   Task<void> forget_name(InodeId directory, std::string name) override;
   Task<void> forget_everything() override;
-  void contended(InodeId inode) override { state_.times.content_contended(inode); }
 
   // The kernel's pages are wrong for a reason of our own: not a recall.
   Task<void> drop_pages(InodeId inode);

@@ -28,6 +28,11 @@ Task<Result<void>> write_at(FS& fs, FS::HandleId handle, uint64_t offset, std::s
   co_return written;
 }
 
+Task<bool> close_it(FS& fs, FS::HandleId handle) {
+  co_await fs.release(handle);
+  co_return true;
+}
+
 Task<Result<std::string>> read_at(FS& fs, FS::HandleId handle, uint64_t offset, uint32_t size) {
   Result<Payload> data = co_await fs.read(handle, offset, size);
   if (!data) co_return data.error();
@@ -76,6 +81,9 @@ class Coherence : public testing::Test {
   }
   FS::HandleId open(size_t mount, InodeId inode, bool write = true) {
     return run<FS::Opened>(mount, [&](FS& fs) { return fs.open(inode, {.read = true, .write = write}); }).handle;
+  }
+  void close(size_t mount, FS::HandleId handle) {
+    (void)cluster_.run<bool>(mount, [&](FS& fs) { return close_it(fs, handle); });
   }
   void write(size_t mount, FS::HandleId handle, uint64_t offset, const std::string& bytes) {
     run_void(mount, [&](FS& fs) { return write_at(fs, handle, offset, bytes); });
@@ -219,10 +227,7 @@ TEST_F(Coherence, ASecondLookAtAQuietTreeAsksNothing) {
     FS::HandleId handle = create(0, "f" + std::to_string(i), &file, d);
     write(0, handle, 0, "x");
     run_void(0, [&](FS& fs) { return fs.flush(handle); });
-    cluster_.run<bool>(0, [handle](FS& fs) -> Task<bool> {
-      co_await fs.release(handle);
-      co_return true;
-    });
+    close(0, handle);
     files.push_back(file);
   }
   cluster_.simulator().run_for(2s);
@@ -235,10 +240,7 @@ TEST_F(Coherence, ASecondLookAtAQuietTreeAsksNothing) {
       if (i > 20) continue;
       FS::HandleId handle = open(mount, files[i], false);
       EXPECT_EQ(read(mount, handle), "x");
-      cluster_.run<bool>(mount, [handle](FS& fs) -> Task<bool> {
-        co_await fs.release(handle);
-        co_return true;
-      });
+      close(mount, handle);
       EXPECT_THAT(run<std::vector<std::string>>(mount, [&](FS& fs) { return fs.list_xattr(files[i]); }),
                   testing::IsEmpty());
     }

@@ -1,0 +1,103 @@
+// FileWriter: the lease that a write needs, and what becomes of chunks when others have had the file.
+#include <utility>
+#include <vector>
+
+#include "common/base/log.h"
+#include "fs/client/file_writer.h"
+
+namespace cairn {
+
+namespace {
+constexpr Duration kLeaseAgain = std::chrono::milliseconds(5);  // it was recalled before it arrived
+constexpr Duration kLowerAfter = std::chrono::seconds(5);       // nothing was written for so long
+}  // namespace
+
+Task<Result<void>> FileWriter::ensure_lease(TimePoint until) {
+  for (;;) {
+    let_go_of_idle();
+    Result<void> settled = co_await shared_.leases.wait_settled(inode_, until);
+    if (!settled) co_return settled;
+    if (may_write()) co_return Result<void>();
+    Result<void> valid = co_await shared_.master.wait_valid(until);
+    if (!valid) co_return valid;
+    Semaphore::Permit turn = co_await lease_mutex_.lock();
+    if (shared_.leases.exclusive(inode_)) continue;
+    if (shared_.world.clock().now() >= until) co_return Error(ErrorCode::kIo, "no write lease in time");
+    WriteLeaseRequest request;
+    request.inode = inode_;
+    // A recall of what we hold is answered meanwhile: two who both want to write do not wait for one another.
+    auto reply = co_await shared_.master.ask_until(request, until);
+    if (!reply) co_return reply.error();
+    take_attributes(reply->attributes, reply->lease);
+    co_await check_chunks();
+    if (shared_.leases.granted_exclusive(inode_, reply->lease)) continue;
+    Result<void> slept = co_await tasks_.sleep_for(kLeaseAgain);
+    if (!slept) co_return slept;
+  }
+}
+
+Task<void> FileWriter::give_up_lease(bool forget) {
+  Result<void> synced = co_await sync_as(SyncKind::kAll);
+  if (!synced && dirty()) {
+    log_error("client.recall_lost_data", "inode={} error={}", inode_, quoted(synced.error().message()));
+    discard();
+    failed(synced.error());
+  }
+  if (forget) retire_clean();
+  lease_seen_ = shared_.world.clock().now();
+}
+
+bool FileWriter::may_lower() const {
+  bool quiet = written_ + kLowerAfter < shared_.world.clock().now();
+  return quiet && writing_ == 0 && !dirty() && !syncing_ && shared_.leases.exclusive(inode_);
+}
+
+void FileWriter::lower_lease() {
+  lease_seen_ = shared_.world.clock().now();
+  shared_.leases.lower(inode_);
+}
+
+// What the master says of the file. If its content moved while we had no lease on it, the chunks that we know are no
+// longer ours.
+void FileWriter::take_attributes(const Attributes& attributes, const Lease& lease) {
+  if (attributes.change < base_.change) return;  // a commit's answer came first
+  bool moved = attributes.data_change != base_.data_change;
+  base_ = attributes;
+  if (moved) retire_clean();
+  if (!dirty()) size_ = attributes.size;
+  shared_.learned(attributes, lease, false);
+}
+
+void FileWriter::retire_clean() {
+  if (dirty()) return;
+  while (!chunks_.empty())
+    retire(chunks_.begin()->first);
+}
+
+// Somebody else may have opened a chunk meanwhile and then not written, or lost what was written: the content has not
+// moved, but what is written with the old version would be refused for good.
+Task<void> FileWriter::check_chunks() {
+  std::vector<uint32_t> indexes;
+  for (auto& [index, chunk] : chunks_)
+    indexes.push_back(index);
+  for (uint32_t index : indexes) {
+    auto found = chunks_.find(index);
+    if (found == chunks_.end() || dirty()) continue;
+    std::shared_ptr<ChunkWriter> writer = found->second.writer;
+    RenewGrantRequest request;
+    request.chunk = writer->chunk();
+    auto reply = co_await shared_.master.ask(request);
+    bool ours = reply ? reply->version == writer->version() : !reply.failed_with(ErrorCode::kStale);
+    found = chunks_.find(index);
+    if (!ours && !dirty() && found != chunks_.end() && found->second.writer == writer) retire(index);
+  }
+}
+
+void FileWriter::moved_elsewhere(const Attributes& attributes) {
+  if (dirty() || attributes.data_change == base_.data_change || attributes.change < base_.change) return;
+  base_ = attributes;
+  size_ = attributes.size;
+  retire_clean();
+}
+
+}  // namespace cairn
