@@ -126,7 +126,10 @@ class Mount final : public FileSystem {
   Task<Result<MutationReply>> mutate_inode(MetaOp op, InodeId inode);
   Attributes seen_here(Attributes attributes) const;  // with what this mount has written
   Duration left(InodeId inode) const;
-  Entry entry_of(InodeId parent, const Attributes& attributes) const;
+  // Of an answer: nothing, unless it is what is known under the lease. While something is recalled answers come without
+  // a lease, and may be old when the recall is over and the lease still there.
+  Duration left_of(const Attributes& attributes);
+  Entry entry_of(InodeId parent, const std::string& name, const Attributes& attributes);
   // What may be read of it is known, under the inode's lease if that can be had.
   Task<Result<void>> prepare_read(InodeId inode);
   Task<Result<std::vector<std::string>>> xattrs_of(InodeId inode);

@@ -51,10 +51,18 @@ Duration Mount::left(InodeId inode) const {
   return dirty || changing(inode) ? Duration::zero() : leases_.left(inode);
 }
 
-Entry Mount::entry_of(InodeId parent, const Attributes& attributes) const {
-  return Entry{.attributes = seen_here(attributes),
-               .valid_for = left(attributes.inode),
-               .name_valid_for = attributes.inode ? leases_.left(parent) : Duration::zero()};
+Duration Mount::left_of(const Attributes& attributes) {
+  const Attributes* now = known(attributes.inode);
+  return now && now->change == attributes.change ? left(attributes.inode) : Duration::zero();
+}
+
+Entry Mount::entry_of(InodeId parent, const std::string& name, const Attributes& attributes) {
+  Attributes seen = seen_here(attributes);
+  std::optional<InodeId> there = names_.name(parent, name);
+  bool named = there && *there == attributes.inode && attributes.inode;
+  return Entry{.attributes = seen,
+               .valid_for = left_of(seen),
+               .name_valid_for = named ? leases_.left(parent) : Duration::zero()};
 }
 
 Task<Result<MutationReply>> Mount::mutate(MetaOp op, std::vector<NameChange> names, InodeId inode) {
@@ -107,7 +115,7 @@ Task<Result<Entry>> Mount::lookup(InodeId parent, std::string name) {
     if (there) leases_.used(parent);
     if (there && !*there) co_return Entry{};
     const Attributes* attributes = there ? known(*there) : nullptr;
-    if (attributes) co_return entry_of(parent, *attributes);
+    if (attributes) co_return entry_of(parent, name, *attributes);
   }
   LookupRequest request;
   request.parent = parent;
@@ -123,7 +131,7 @@ Task<Result<Entry>> Mount::lookup(InodeId parent, std::string name) {
   if (!reply->symlink_target.empty() && leases_.usable(reply->attributes.inode))
     names_.heard_target(reply->attributes.inode, std::move(reply->symlink_target));
   co_await learn_and_forget_pages(reply->attributes);
-  co_return entry_of(parent, reply->attributes);
+  co_return entry_of(parent, name, reply->attributes);
 }
 
 Task<Result<Entry>> Mount::create_any(CreateOp op) {
@@ -132,6 +140,7 @@ Task<Result<Entry>> Mount::create_any(CreateOp op) {
   bool open = op.open;
   bool directory = op.type == FileType::kDirectory;
   InodeId parent = op.parent;
+  std::string name = op.name;
   std::vector<NameChange> names{{op.parent, op.name, true, {}}};
   Result<MutationReply> reply = co_await mutate(std::move(op), std::move(names), {});
   if (!reply) co_return reply.error();
@@ -139,7 +148,7 @@ Task<Result<Entry>> Mount::create_any(CreateOp op) {
   bool leased = open ? leases_.granted_exclusive(made, reply->lease) : leases_.granted(made, reply->lease);
   if (directory && leased) names_.made_directory(reply->attributes);
   if (open) (void)writer_of(inode_state(reply->attributes));
-  co_return entry_of(parent, reply->attributes);
+  co_return entry_of(parent, name, reply->attributes);
 }
 
 Task<Result<Entry>> Mount::create(InodeId parent, std::string name, uint32_t mode, Caller caller) {
@@ -190,12 +199,13 @@ Task<Result<Entry>> Mount::make_symlink(InodeId parent, std::string name, std::s
 Task<Result<Entry>> Mount::link(InodeId inode, InodeId new_parent, std::string new_name) {
   Result<void> allowed = writable();
   if (!allowed) co_return allowed.error();
+  std::string name = new_name;
   std::vector<NameChange> names{{new_parent, new_name, true, inode}};
   Result<MutationReply> reply =
       co_await mutate(LinkOp{inode, new_parent, std::move(new_name)}, std::move(names), inode);
   if (!reply) co_return reply.error();
   learn(reply->attributes, false);
-  co_return entry_of(new_parent, reply->attributes);
+  co_return entry_of(new_parent, name, reply->attributes);
 }
 
 // The last name of a file is gone.
@@ -301,7 +311,8 @@ Task<Result<FileSystem::Listing>> Mount::read_directory(InodeId directory, uint6
   request.plus = plus;
   auto reply = co_await master_.ask(request);
   if (!reply) co_return reply.error();
-  if (leases_.granted(directory, reply->lease)) names_.listed(cookie, *reply);
+  bool leased = leases_.granted(directory, reply->lease);
+  if (leased) names_.listed(cookie, *reply);
   hear(reply->directory, reply->lease);
   Lease of_entries = reply->lease;
   of_entries.duration_ms = 1;
@@ -314,8 +325,11 @@ Task<Result<FileSystem::Listing>> Mount::read_directory(InodeId directory, uint6
     hear(*entry.attributes, entry.leased ? of_entries : Lease{});
     co_await learn_and_forget_pages(*entry.attributes);
     entry.attributes = seen_here(*entry.attributes);
+    // The kernel would believe them for as long as the lease lasts that the inode may have by then.
+    bool mounted = !options_.mountpoint.empty();
+    if (mounted && left_of(*entry.attributes) == Duration::zero()) entry.attributes.reset();
   }
-  listing.valid_for = left(directory);
+  listing.valid_for = leased ? left(directory) : Duration::zero();
   co_return listing;
 }
 
@@ -331,7 +345,8 @@ Task<Result<AttributesView>> Mount::get_attributes(InodeId inode) {
   }
   hear(reply->attributes, reply->lease);
   co_await learn_and_forget_pages(reply->attributes);
-  co_return AttributesView{.attributes = seen_here(reply->attributes), .valid_for = left(inode)};
+  Attributes seen = seen_here(reply->attributes);
+  co_return AttributesView{.attributes = seen, .valid_for = left_of(seen)};
 }
 
 Task<Result<AttributesView>> Mount::set_attributes(InodeId inode, Changes changes) {
@@ -375,7 +390,8 @@ Task<Result<AttributesView>> Mount::set_attributes(InodeId inode, Changes change
   }
   if (state && state->reader && changes.size) state->reader->forget_layout();
   learn(reply->attributes, true);  // the kernel cuts its own pages
-  co_return AttributesView{.attributes = seen_here(reply->attributes), .valid_for = left(inode)};
+  Attributes seen = seen_here(reply->attributes);
+  co_return AttributesView{.attributes = seen, .valid_for = left_of(seen)};
 }
 
 Task<Result<std::vector<std::string>>> Mount::xattrs_of(InodeId inode) {
