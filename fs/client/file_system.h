@@ -146,6 +146,9 @@ class FileSystem {
   // Up to `size` bytes; fewer only at the end of the file.
   virtual Task<Result<Payload>> read(HandleId handle, uint64_t offset, uint32_t size) = 0;
   virtual Task<Result<void>> write(HandleId handle, uint64_t offset, Buffer data) = 0;
+  // Dirty pages of a mapping, which have their place whatever the handle's flags. Also while the kernel is being made
+  // to forget the inode's pages: that waits for them.
+  virtual Task<Result<void>> write_pages(HandleId handle, uint64_t offset, Buffer data) = 0;
   // Like write(), at the end of the file as it is when the write is applied, whatever the handle's flags; gives the
   // offset of the data.
   virtual Task<Result<uint64_t>> append(HandleId handle, Buffer data) = 0;

@@ -43,17 +43,6 @@ FileWriter::~FileWriter() = default;
 
 // ---------------------------------------------------------------- writing
 
-class FileWriter::Writing {
- public:
-  explicit Writing(FileWriter& writer) : writer_(writer) { ++writer_.writing_; }
-  ~Writing() { --writer_.writing_; }
-  Writing(const Writing&) = delete;
-  Writing& operator=(const Writing&) = delete;
-
- private:
-  FileWriter& writer_;
-};
-
 Task<Result<void>> FileWriter::write(uint64_t offset, Buffer data) {
   if (offset + data.size() > kMaxFileSizeBytes) co_return Error(ErrorCode::kFileTooBig);
   TimePoint until = deadline();
@@ -532,7 +521,8 @@ void FileWriter::let_go_of_idle() {
 }
 
 void FileWriter::lose(Error error) {
-  bool lost = dirty() || mtime_;
+  bool lost = dirty() || mtime_ || writing_pages_ > 0;
+  ++losses_;
   discard();
   if (lost) failed(std::move(error));
 }

@@ -48,6 +48,12 @@ class FileWriter {
   bool may_lower() const;
   void lower_lease();
   Task<Result<void>> write(uint64_t offset, Buffer data);
+  // What a process has stored in a mapping. While the lease is being taken away it is written without asking for one:
+  // it is from before whatever the lease is needed for.
+  Task<Result<void>> write_pages(uint64_t offset, Buffer data);
+  // What was written so is seen everywhere.
+  Task<Result<void>> show_pages();
+  bool writing_pages() const { return writing_pages_ > 0; }
   // At the end of the file, as O_APPEND wants it. Gives the offset.
   Task<Result<uint64_t>> append(Buffer data);
   // Everything gathered has been accepted by all replicas.
@@ -99,8 +105,24 @@ class FileWriter {
  private:
   Task<Result<void>> write_locked(uint64_t offset, Buffer data);
   Task<Result<void>> ensure_lease(TimePoint until);
+  Task<Result<void>> write_pages_until(uint64_t offset, Buffer data, TimePoint until);
+  Task<void> ask_for_lease(TimePoint until);
+  bool has_turn() const {
+    bool turn = shared_.leases.exclusive(inode_) || turn_ == shared_.leases.last_recall(inode_);
+    return turn && shared_.leases.going(inode_);
+  }
+  Task<Result<void>> ask_for_turn(TimePoint until);
   bool may_write() const { return shared_.leases.exclusive(inode_) && !shared_.leases.recalling(inode_); }
-  class Writing;
+  class Writing {
+   public:
+    explicit Writing(FileWriter& writer) : writer_(writer) { ++writer_.writing_; }
+    ~Writing() { --writer_.writing_; }
+    Writing(const Writing&) = delete;
+    Writing& operator=(const Writing&) = delete;
+
+   private:
+    FileWriter& writer_;
+  };
   Task<Result<std::shared_ptr<ChunkWriter>>> writer_for(uint32_t index, TimePoint until);
   Task<Result<void>> send_gathered(bool sync, TimePoint until);
   void gather(uint64_t offset, Buffer piece, Semaphore::Permit permit);
@@ -168,6 +190,12 @@ class FileWriter {
   bool syncing_ = false;
   bool write_back_planned_ = false;
   uint32_t writing_ = 0;  // writes under way
+  uint32_t writing_pages_ = 0;
+  bool asking_ = false;            // for the lease, on behalf of pages
+  uint64_t turn_ = 0;              // the recall under which pages may be written
+  std::optional<Error> no_lease_;  // that was the answer
+  bool without_lease_ = false;     // pages were written: others may still have what was there before
+  uint64_t losses_ = 0;            // how often lose() was called
   bool stopping_retired_ = false;
   uint64_t error_count_ = 0;
   Error last_error_{ErrorCode::kIo};

@@ -36,6 +36,78 @@ Task<Result<void>> FileWriter::ensure_lease(TimePoint until) {
   }
 }
 
+// ---------------------------------------------------------------- what was stored in a mapping
+
+Task<Result<void>> FileWriter::write_pages(uint64_t offset, Buffer data) {
+  if (offset + data.size() > kMaxFileSizeBytes) co_return Error(ErrorCode::kFileTooBig);
+  ++writing_pages_;
+  Result<void> written = co_await write_pages_until(offset, std::move(data), deadline());
+  --writing_pages_;
+  shared_.leases.tell_news();
+  co_return written;
+}
+
+Task<Result<void>> FileWriter::write_pages_until(uint64_t offset, Buffer data, TimePoint until) {
+  uint64_t losses = losses_;
+  for (;;) {
+    if (losses != losses_) co_return last_error_;  // what the pages were made of may be old
+    if (may_write() || has_turn()) {
+      Semaphore::Permit turn = co_await write_mutex_.lock();
+      if (losses != losses_ || (!may_write() && !has_turn())) continue;
+      without_lease_ = without_lease_ || !shared_.leases.exclusive(inode_);
+      Writing writing(*this);
+      Result<void> written = co_await write_locked(offset, std::move(data));
+      co_return written;
+    }
+    if (shared_.leases.going(inode_)) {
+      Result<void> turn = co_await ask_for_turn(until);
+      if (!turn) co_return turn;
+      continue;
+    }
+    if (!asking_) {
+      if (no_lease_) co_return *std::exchange(no_lease_, std::nullopt);
+      asking_ = true;
+      tasks_.spawn(ask_for_lease(until));
+    }
+    Result<void> waited = co_await shared_.leases.wait_news(until);
+    if (!waited) co_return Error(ErrorCode::kIo, "no write lease in time");
+  }
+}
+
+// Others who are asked, too, may have such pages of the same chunk: one after the other.
+Task<Result<void>> FileWriter::ask_for_turn(TimePoint until) {
+  uint64_t recall = shared_.leases.last_recall(inode_);
+  WriteLeaseRequest request;
+  request.inode = inode_;
+  request.renew = true;
+  auto reply = co_await shared_.master.ask_until(request, until);
+  // kWait: what it was asked for has been answered meanwhile.
+  if (!reply && !reply.failed_with(ErrorCode::kWait)) co_return reply.error();
+  if (!reply || recall != shared_.leases.last_recall(inode_)) co_return Result<void>();
+  take_attributes(reply->attributes, reply->lease);
+  co_await check_chunks();
+  turn_ = recall;
+  co_return Result<void>();
+}
+
+// Beside whoever waits for it: a recall may come first.
+Task<void> FileWriter::ask_for_lease(TimePoint until) {
+  Result<void> leased = co_await ensure_lease(until);
+  asking_ = false;
+  no_lease_.reset();
+  if (!leased) no_lease_ = leased.error();
+  shared_.leases.tell_news();
+}
+
+Task<Result<void>> FileWriter::show_pages() {
+  if (!without_lease_) co_return Result<void>();
+  Result<void> leased = co_await ensure_lease(deadline());  // whoever had something has given it back
+  if (leased) without_lease_ = false;
+  co_return leased;
+}
+
+// ---------------------------------------------------------------- it is recalled, or lowered
+
 Task<void> FileWriter::give_up_lease(bool forget) {
   Result<void> synced = co_await sync_as(SyncKind::kAll);
   if (!synced && dirty()) {

@@ -81,6 +81,11 @@ bool LeaseKeeper::recalling(InodeId inode) const {
   return queues_.contains(inode);
 }
 
+bool LeaseKeeper::going(InodeId inode) const {
+  auto found = queues_.find(inode);
+  return found != queues_.end() && found->second.going;
+}
+
 uint64_t LeaseKeeper::last_recall(InodeId inode) const {
   auto found = recalled_.find(inode);
   return found == recalled_.end() ? 0 : found->second.sequence;
@@ -296,6 +301,8 @@ Task<void> LeaseKeeper::work_on(InodeId inode) {
     if (found->second.waiting.empty()) break;
     auto [term, recall] = std::move(found->second.waiting.front());
     found->second.waiting.pop_front();
+    found->second.going = recall.kind == RecallKind::kContent || recall.kind == RecallKind::kWriter;
+    settled_.notify_all();
     bool kept = co_await handler_(recall);
     worked_on(term, recall, kept);
   }

@@ -52,6 +52,12 @@ class LeaseKeeper {
   // A recall of it is being worked on: answers to the kernel about it carry no timeout, and what is known of it is not
   // used for answers.
   bool recalling(InodeId inode) const;
+  // The recall that is being worked on takes away what is held. What a process has stored in a mapping is written now,
+  // exclusive lease or not: the kernel lets go of its pages, and so the recall is answered, only when they are written.
+  bool going(InodeId inode) const;
+  // Until something about recalls or leases of some inode has changed. kTimeout at the deadline.
+  Task<Result<void>> wait_news(TimePoint deadline) { return settled_.wait_until(world_.clock(), deadline); }
+  void tell_news() { settled_.notify_all(); }
   // Neither is it being recalled, nor lowered: the exclusive lease may be asked for. kIo at the deadline.
   Task<Result<void>> wait_settled(InodeId inode, TimePoint deadline);
   bool usable(InodeId inode) const { return shared(inode) && !recalling(inode); }
@@ -106,6 +112,7 @@ class LeaseKeeper {
   struct Queue {
     std::deque<std::pair<uint64_t, Recall>> waiting;  // with their terms
     bool running = false;
+    bool going = false;
   };
 
   bool accept(InodeId inode, const Lease& lease, bool exclusive);

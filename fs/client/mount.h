@@ -60,6 +60,7 @@ class Mount final : public FileSystem {
   Result<HandleId> opened_by_create(InodeId inode, OpenFlagsFs flags) override;
   Task<Result<Payload>> read(HandleId handle, uint64_t offset, uint32_t size) override;
   Task<Result<void>> write(HandleId handle, uint64_t offset, Buffer data) override;
+  Task<Result<void>> write_pages(HandleId handle, uint64_t offset, Buffer data) override;
   Task<Result<uint64_t>> append(HandleId handle, Buffer data) override;
   Task<Result<void>> flush(HandleId handle) override;
   Task<Result<void>> fsync(HandleId handle, bool data_only) override;
@@ -83,9 +84,10 @@ class Mount final : public FileSystem {
     uint32_t opens = 0;
     uint32_t operations = 0;  // reads and writes under way: writer and reader stay
     bool pages_given = false;
-    bool told_open = false;  // the master believes that it is open here
-    bool parked = false;     // nobody has it open, but the master still believes so: it may be opened again
-    bool forgotten = false;  // by the kernel
+    bool told_open = false;   // the master believes that it is open here
+    bool parked = false;      // nobody has it open, but the master still believes so: it may be opened again
+    bool forgotten = false;   // by the kernel
+    bool hold_reads = false;  // the kernel has forgotten its pages, and the recall is about to be answered
     std::unique_ptr<FileWriter> writer;
     std::unique_ptr<FileReader> reader;
   };
@@ -147,6 +149,7 @@ class Mount final : public FileSystem {
   // What the master asks for (LeaseKeeper::Handler).
   Task<bool> handle_recall(Recall recall);
   void drop_known(const Recall& recall);
+  Task<void> write_stored(InodeId inode);
   Task<void> forget_lease(InodeId inode);
   void unpark(InodeId inode);
   void tell_closed_soon(InodeId inode);
@@ -177,6 +180,7 @@ class Mount final : public FileSystem {
   std::map<InodeId, uint32_t> opening_;  // how many times; the master may already count them as open
   Condition told_closed_;
   std::deque<InodeId> parked_;
+  uint32_t forgetting_ = 0;  // the kernel is forgetting everything, for so many ended sessions
   std::multiset<InodeId> changing_;
   std::multiset<std::pair<InodeId, std::string>> changing_names_;
   TaskGroup tasks_;

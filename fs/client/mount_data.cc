@@ -117,8 +117,13 @@ Task<Result<void>> Mount::prepare_read(InodeId inode) {
       if (!slept) co_return slept;
       pause = std::min(2 * pause, kLeaseAgainMax);
     }
-    Result<AttributesView> view = co_await get_attributes(inode);
-    if (!view) co_return view.error();
+    GetAttributesRequest request;
+    request.inode = inode;
+    auto reply = co_await master_.ask(request);
+    if (!reply) co_return reply.error();
+    hear(reply->attributes, reply->lease);
+    // Not waited for: the kernel holds the page of this very READ, and what is read now is new.
+    if (learn(reply->attributes, false) && caches_) tasks_.spawn(caches_->forget_pages(inode));
   }
   co_return Result<void>();  // others change it all the time; what is read now is as of now
 }
@@ -129,6 +134,8 @@ Task<Result<Payload>> Mount::read(HandleId id, uint64_t offset, uint32_t size) {
   Inode* state = find(handle->second.inode);
   CHECK(state);
   ++state->operations;
+  while (state->hold_reads && leases_.recalling(state->attributes.inode))
+    (void)co_await leases_.wait_news(kNever);
   Result<void> prepared = co_await prepare_read(state->attributes.inode);
   uint64_t end = seen_here(state->attributes).size;
   if (!prepared || offset >= end) {
@@ -173,6 +180,20 @@ Task<Result<void>> Mount::write(HandleId id, uint64_t offset, Buffer data) {
   co_return written;
 }
 
+Task<Result<void>> Mount::write_pages(HandleId id, uint64_t offset, Buffer data) {
+  auto handle = handles_.find(id);
+  if (handle == handles_.end()) co_return Error(ErrorCode::kBadHandle);
+  // Stored under a session that has ended: others may have written the same pages since.
+  if (forgetting_ > 0) co_return Error(ErrorCode::kIo, "the session with the master has ended");
+  Inode* state = find(handle->second.inode);
+  CHECK(state);
+  FileWriter& writer = writer_of(*state);
+  ++state->operations;
+  Result<void> written = co_await writer.write_pages(offset, std::move(data));
+  --state->operations;
+  co_return written;  // the kernel tells those who sync
+}
+
 Task<Result<uint64_t>> Mount::append(HandleId id, Buffer data) {
   auto handle = handles_.find(id);
   if (handle == handles_.end()) co_return Error(ErrorCode::kBadHandle);
@@ -201,6 +222,7 @@ Task<Result<void>> Mount::flush(HandleId id) {
   if (!handle->second.flags.write || !state || !state->writer) co_return Result<void>();
   ++state->operations;
   Result<void> flushed = co_await state->writer->flush();
+  if (flushed) flushed = co_await state->writer->show_pages();
   --state->operations;
   auto again = handles_.find(id);
   if (again == handles_.end()) co_return flushed;
@@ -215,6 +237,7 @@ Task<Result<void>> Mount::fsync(HandleId id, bool data_only) {
   if (!state || !state->writer) co_return Result<void>();
   ++state->operations;
   Result<void> synced = co_await state->writer->sync(data_only);
+  if (synced) synced = co_await state->writer->show_pages();
   --state->operations;
   auto again = handles_.find(id);
   if (again == handles_.end()) co_return synced;

@@ -40,6 +40,7 @@ Task<bool> Mount::handle_recall(Recall recall) {
   if (Inode* state = find(recall.inode); state && recall.kind != RecallKind::kName) {
     if (recall.kind != RecallKind::kReader) unpark(recall.inode);
     ++state->operations;
+    state->hold_reads = false;
     if (state->writer) co_await state->writer->give_up_lease(goes);
     --state->operations;
     if (goes) state->pages_given = false;  // a read that begins from here on says so again
@@ -49,8 +50,24 @@ Task<bool> Mount::handle_recall(Recall recall) {
     if (recall.kind == RecallKind::kAttributes) co_await caches_->forget_attributes(recall.inode);
     if (goes) co_await caches_->forget_pages(recall.inode);
   }
-  if (goes) drop_known(recall);  // what was committed meanwhile, and goes with the lease
+  if (!goes) co_return true;
+  co_await write_stored(recall.inode);
+  drop_known(recall);  // what was committed meanwhile, and goes with the lease
   co_return true;
+}
+
+// The kernel has let go of the inode's pages, and has written those that processes had stored in. Until the recall is
+// answered it gets no new ones: they would be old.
+Task<void> Mount::write_stored(InodeId inode) {
+  Inode* state = find(inode);
+  if (!state || !state->writer) co_return;
+  ++state->operations;
+  state->hold_reads = true;
+  while (state->writer->writing_pages() || state->writer->dirty()) {
+    if (state->writer->writing_pages()) (void)co_await leases_.wait_news(kNever);
+    co_await state->writer->give_up_lease(true);
+  }
+  --state->operations;
 }
 
 // The lease is about to be given back.
@@ -101,6 +118,7 @@ Task<void> Mount::session_lost() {
   }
   tasks_.spawn(open_again());
   if (!caches_) co_return;
+  ++forgetting_;
   // Nothing is answered before the kernel has forgotten what it knew, so that nothing old is seen after anything new.
   auto done = std::make_shared<bool>(false);  // shared with the task that waits for the kernel
   TimePoint until = world_.clock().now() + kForgetWait;
@@ -111,6 +129,7 @@ Task<void> Mount::session_lost() {
 
 Task<void> Mount::forget_in_kernel(std::shared_ptr<bool> done) {
   co_await caches_->forget_everything();
+  --forgetting_;
   *done = true;
   kernel_forgot_.notify_all();
 }

@@ -126,6 +126,8 @@ Task<void> FuseOps::write(Reply reply, InodeId inode, uint64_t handle, uint64_t 
     Result<uint64_t> appended = co_await file_system_.append(handle, std::move(data));
     if (appended) at = *appended;
     if (!appended) written = appended.error();
+  } else if (how.mapped) {
+    written = co_await file_system_.write_pages(handle, offset, std::move(data));
   } else {
     written = co_await file_system_.write(handle, offset, std::move(data));
   }

@@ -290,6 +290,14 @@ bool LeaseTable::recalled(SessionId session, InodeId inode) const {
          std::ranges::any_of(known->pending, [&](const auto& entry) { return entry.second.recall.inode == inode; });
 }
 
+bool LeaseTable::asked_for_all(SessionId session, InodeId inode) const {
+  const Session* known = find_session(session);
+  return known && std::ranges::any_of(known->pending, [&](const auto& entry) {
+           const Recall& recall = entry.second.recall;
+           return recall.inode == inode && (recall.kind == RecallKind::kContent || recall.kind == RecallKind::kWriter);
+         });
+}
+
 size_t LeaseTable::pending(ChangeId change) const {
   auto found = changes_.find(change);
   return found == changes_.end() ? 0 : found->second.pending;

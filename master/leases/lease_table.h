@@ -93,6 +93,8 @@ class LeaseTable {
   Answered answered(SessionId session, const RecallAnswer& answer);
   // This session has been asked about this inode, and has not answered.
   bool recalled(SessionId session, InodeId inode) const;
+  // Likewise, and it was asked for all that it has of the inode.
+  bool asked_for_all(SessionId session, InodeId inode) const;
   // Recalls of this change that are not answered.
   size_t pending(ChangeId change) const;
   // Nobody else changes this inode now. What was said about it is up to date then, and an exclusive lease may be given.

@@ -183,6 +183,10 @@ Task<Result<void>> MetaService::prepare(MutateRequest& request, Prepared& prepar
   Result<void> able = ready(request.session);
   if (!able) co_return able;
   prepared.change = recalls_.begin(request.session, std::move(touched));
+  // Pages that were stored in a mapping before: whoever else has something is asked already, or asks, and they could
+  // wait for each other. Who stored them does not know them to be seen before it has had the lease.
+  const auto* commit = std::get_if<CommitOp>(&request.op);
+  if (commit && leases_.asked_for_all(request.session, commit->inode)) co_return ready(request.session);
   Result<void> asked = co_await recalls_.ask_all(prepared.change.id(), deadline);
   if (!asked) co_return asked;
   const auto* change = std::get_if<SetAttributesOp>(&request.op);

@@ -334,9 +334,17 @@ Task<Result<Lease>> MetaService::acquire_write_lease(SessionId session, InodeId 
 Task<Result<WriteLeaseReply>> MetaService::write_lease(WriteLeaseRequest request, RpcRequest rpc) {
   Result<void> able = ready(request.session);
   if (!able) co_return able.error();
-  if (request.renew && leases_.writer(request.inode) != request.session)
-    co_return Error(ErrorCode::kWait, "inode " + to_string(request.inode) + " is not held by this session");
-  Result<Lease> lease = co_await acquire_write_lease(request.session, request.inode, rpc.deadline);
+  // It does not ask for more than it has: that is the lease, or, while it is asked to give back all it has, its turn.
+  // (Whether that was an exclusive lease it may not know: the recall can overtake the grant.)
+  bool holds = leases_.writer(request.inode) == request.session;
+  bool turn = request.renew && (!holds || leases_.asked_for_all(request.session, request.inode));
+  Result<Lease> lease = Lease{};
+  if (turn) {
+    Result<void> its_turn = co_await recalls_.wait_turn(request.session, request.inode, rpc.deadline);
+    if (!its_turn) co_return its_turn.error();
+  } else {
+    lease = co_await acquire_write_lease(request.session, request.inode, rpc.deadline);
+  }
   if (!lease) co_return lease.error();
   WriteLeaseReply reply;
   reply.lease = *lease;

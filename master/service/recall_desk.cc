@@ -76,6 +76,7 @@ void RecallDesk::stop_leading() {
   told_.clear();
   unanswered_.clear();
   lingering_.clear();
+  turns_.clear();
 }
 
 Task<void> RecallDesk::stop() {
@@ -226,6 +227,19 @@ Task<Result<void>> RecallDesk::wait_own(SessionId session, InodeId inode, TimePo
     if (!waited) co_return Error(ErrorCode::kOverload, "a recall of inode " + to_string(inode) + " is not answered");
   }
   co_return Result<void>();
+}
+
+Task<Result<void>> RecallDesk::wait_turn(SessionId session, InodeId inode, TimePoint deadline) {
+  uint64_t leadership = leadership_;
+  for (;;) {
+    if (!table_.asked_for_all(session, inode))
+      co_return Error(ErrorCode::kWait, "inode " + to_string(inode) + " is not being recalled from this session");
+    std::erase_if(turns_, [this](const auto& turn) { return !table_.asked_for_all(turn.second, turn.first); });
+    if (turns_.try_emplace(inode, session).first->second == session) co_return Result<void>();
+    Result<void> waited = co_await lowered_.wait_until(core_.world().clock(), deadline);
+    if (leadership != leadership_) co_return core_.not_leader();
+    if (!waited) co_return Error(ErrorCode::kOverload, "inode " + to_string(inode) + " is being written");
+  }
 }
 
 // ---------------------------------------------------------------- sessions

@@ -75,6 +75,9 @@ class RecallDesk {
   Task<Result<void>> wait_written(InodeId inode, SessionId reader, TimePoint deadline);
   // Until this session has answered what it was asked about this inode.
   Task<Result<void>> wait_own(SessionId session, InodeId inode, TimePoint deadline);
+  // Of those that have been asked for all they have of this inode one at a time may write what was stored in mappings
+  // of it: until it has answered. kWait: this session has not been asked, or has answered.
+  Task<Result<void>> wait_turn(SessionId session, InodeId inode, TimePoint deadline);
   // Some session has given back an exclusive lease by itself.
   void lowered() { lowered_.notify_all(); }
 
@@ -121,6 +124,7 @@ class RecallDesk {
   std::map<RecallKind, Counter*> recalls_;
   Counter& answered_;
   Histogram& latency_;
+  std::map<InodeId, SessionId> turns_;
   Counter& fenced_;
   Gauge& shared_;
   Gauge& exclusive_;

@@ -69,6 +69,9 @@ class MemoryFileSystem final : public FileSystem {
   Result<HandleId> opened_by_create(InodeId inode, OpenFlagsFs flags) override;
   Task<Result<Payload>> read(HandleId handle, uint64_t offset, uint32_t size) override;
   Task<Result<void>> write(HandleId handle, uint64_t offset, Buffer data) override;
+  Task<Result<void>> write_pages(HandleId handle, uint64_t offset, Buffer data) override {
+    return write(handle, offset, std::move(data));
+  }
   Task<Result<uint64_t>> append(HandleId handle, Buffer data) override;
   Task<Result<void>> flush(HandleId handle) override;
   Task<Result<void>> fsync(HandleId handle, bool data_only) override;

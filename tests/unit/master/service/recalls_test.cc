@@ -186,6 +186,42 @@ TEST_F(Recalls, WhoIsAskedCommitsFirstWhatItStillHas) {
   EXPECT_EQ((**bert)->attributes.size, 77u);
 }
 
+// Several may have such pages of one chunk, also who asks for the lease: nobody waits for who waits for him.
+TEST_F(Recalls, OneAfterTheOtherWritesWhatItHasStored) {
+  SimClient cora(master_, "cora");
+  InodeId file = anna_.make("f");
+  ASSERT_TRUE(anna_.ask(ReleaseWriteLeaseRequest{.inode = file, .keep_shared = true}));
+  ASSERT_TRUE(given(bert_.ask(GetAttributesRequest{.inode = file})->lease));
+  ASSERT_TRUE(given(cora.ask(GetAttributesRequest{.inode = file})->lease));
+  EXPECT_TRUE(anna_.ask(WriteLeaseRequest{.inode = file, .renew = true}).failed_with(ErrorCode::kWait));
+  auto bert = bert_.begin(WriteLeaseRequest{.inode = file});
+  EXPECT_FALSE(master_.done(bert, milliseconds(200)));
+  Result<WriteLeaseReply> anna = anna_.ask(WriteLeaseRequest{.inode = file, .renew = true});
+  ASSERT_TRUE(anna);
+  EXPECT_FALSE(given(anna->lease));
+  auto next = cora.begin(WriteLeaseRequest{.inode = file, .renew = true});
+  EXPECT_FALSE(master_.done(next, milliseconds(200)));
+  ASSERT_TRUE(anna_.mutate(CommitOp{.inode = file, .size_at_least = 77}));
+  EXPECT_TRUE(bert_.recalls().empty());
+  anna_.answer(anna_.recalls().at(0).sequence);
+  ASSERT_TRUE(master_.done(next, milliseconds(200)));
+  EXPECT_EQ((**next)->attributes.size, 77u);
+  ASSERT_TRUE(cora.mutate(CommitOp{.inode = file, .size_at_least = 88}));
+  EXPECT_FALSE(bert->has_value());
+  cora.answer(cora.recalls().at(0).sequence);
+  ASSERT_TRUE(master_.done(bert, milliseconds(500)));
+  EXPECT_EQ((**bert)->attributes.size, 88u);
+}
+
+// The recall overtakes the grant: the one who is asked does not know that it has the lease.
+TEST_F(Recalls, WhoIsAskedForTheLeaseHasItsTurn) {
+  InodeId file = anna_.make("f");
+  auto bert = bert_.begin(WriteLeaseRequest{.inode = file});
+  EXPECT_FALSE(master_.done(bert, milliseconds(200)));
+  auto turn = anna_.begin(WriteLeaseRequest{.inode = file, .renew = true});
+  EXPECT_TRUE(master_.done(turn, milliseconds(200)));
+}
+
 TEST_F(Recalls, ACommitWithoutTheLeaseIsSeenByOthersWhenItIsAnswered) {
   InodeId file = anna_.make("f");
   ASSERT_TRUE(anna_.ask(ReleaseWriteLeaseRequest{.inode = file}));
