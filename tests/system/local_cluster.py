@@ -187,11 +187,13 @@ class Cluster:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def logs(self):
-        folder = os.path.join(self.dir, "log")
-        for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
-            with open(os.path.join(folder, name), errors="replace") as f:
-                lines = f.readlines()[-15:]
-            print(f"--- {name}\n{''.join(lines)}", file=sys.stderr)
+        for folder in (os.path.join(self.dir, "log"), os.environ["CAIRN_RUN_DIR"]):
+            for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
+                if not name.endswith((".log", ".err")):
+                    continue
+                with open(os.path.join(folder, name), errors="replace") as f:
+                    lines = f.readlines()[-15:]
+                print(f"--- {name}\n{''.join(lines)}", file=sys.stderr)
 
 
 def main(tests, only_by_name=(), masters=1, tcp=False):
