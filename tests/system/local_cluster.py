@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -159,6 +160,17 @@ class Cluster:
             if record["mountpoint"] == path:
                 return record
         raise AssertionError(f"no run file of {path}")
+
+    def metrics(self, path):
+        """Of the mount's process: {name, or name{labels}: value}."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(self.mount_pids(path)["socket"])
+            connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: mount\r\nConnection: close\r\n\r\n")
+            answer = b""
+            while part := connection.recv(1 << 16):
+                answer += part
+        lines = answer.split(b"\r\n\r\n", 1)[1].decode().splitlines()
+        return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line and line[0] != "#")}
 
     def umount(self, path):
         run([CAIRN, "umount", path], timeout=120)
