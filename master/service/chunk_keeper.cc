@@ -27,6 +27,7 @@ ChunkKeeper::Impl::Impl(MasterCore& core_in, UnheldFiles& unheld_in, ChunkKeeper
               std::chrono::milliseconds(options_in.repair_delay_ms)),
       work(core_in.world().executor()),
       recovered(core_in.world().executor()),
+      repaired(core_in.world().executor()),
       tasks(core_in.world().executor(), core_in.world().clock()) {}
 
 ChunkKeeper::ChunkKeeper(MasterCore& core, UnheldFiles& unheld, ChunkKeeperOptions options)
@@ -39,6 +40,7 @@ void ChunkKeeper::start_leading() {
   keeper.led_since = keeper.now();
   keeper.unknown.clear();
   keeper.totals.reset();
+  keeper.repair_after.clear();
   // What an earlier leadership of this master knew of servers is old.
   for (ServerId id : keeper.servers.ids()) {
     if (!keeper.core.machine().server(id)) keeper.servers.forget(id);
@@ -63,6 +65,7 @@ void ChunkKeeper::stop_leading() {
   ++impl_->leadership;
   impl_->work.notify_all();
   impl_->recovered.notify_all();
+  impl_->repaired.notify_all();
 }
 
 Task<void> ChunkKeeper::stop() {

@@ -28,6 +28,7 @@ struct ChunkKeeperOptions {
   uint32_t repair_delay_ms = 15'000;    // silent for so long: its chunks are copied elsewhere
   uint32_t order_deadline_ms = 10'000;  // for one order to a chunkserver
   uint32_t repairs_at_once = 8;
+  uint32_t repair_list = 1024;  // chunks that one look for work considers
   uint32_t capability_life_ms = 3'600'000;  // log time
   uint32_t dump_interval_ms = 0;            // between dumps of the metadata that are kept on chunkservers; 0: none are
   uint32_t restore_settle_ms = 10'000;  // after a restore, servers that its records do not know have so long to come

@@ -90,7 +90,12 @@ struct ChunkKeeper::Impl {
   Task<void> run_recovery(uint64_t of_leadership);
   Task<void> run_garbage(uint64_t of_leadership);
   Task<void> run_keys(uint64_t of_leadership);
-  Task<void> repair_round(uint64_t of_leadership);
+  struct RepairList {
+    std::map<ChunkId, ChunkRecord> chunks;
+    std::map<std::optional<ServerId>, ChunkId> next;  // where to go on, by list
+  };
+  Task<Result<void>> list_to_repair(std::optional<ServerId> dead, RepairList& list);
+  Task<bool> repair_round(uint64_t of_leadership);
   Task<void> run_step(RepairStep step);
   Task<Result<void>> copy_step(RepairStep step);
   Task<Result<void>> drop_step(RepairStep step);
@@ -151,10 +156,12 @@ struct ChunkKeeper::Impl {
   std::map<ChunkId, std::unique_ptr<Mutex>> locks;
   Condition work;  // something may be to repair or to recover
   Condition recovered;
+  Condition repaired;                   // a step, or the end of a raise, is over
   std::map<ServerId, Unknown> unknown;  // by the last reports, while a restore is not accepted
   mutable std::optional<UnknownTotals> totals;
-  std::set<ChunkId> running;           // steps and recoveries under way
-  std::map<ChunkId, TimePoint> retry;  // not to be tried again before
+  std::map<std::optional<ServerId>, ChunkId> repair_after;  // how far the lists of what is to be repaired are looked at
+  std::set<ChunkId> running;                                // steps and recoveries under way
+  std::map<ChunkId, TimePoint> retry;                       // not to be tried again before
   TaskGroup tasks;
 };
 

@@ -11,6 +11,7 @@ namespace cairn {
 namespace {
 constexpr Duration kRecoveryPeriod = std::chrono::milliseconds(500);
 constexpr Duration kRepairPeriod = std::chrono::seconds(2);
+constexpr Duration kRepairGather = std::chrono::milliseconds(20);  // steps that end together are followed by one look
 constexpr Duration kGarbagePeriod = std::chrono::seconds(2);
 constexpr Duration kKeyPeriod = std::chrono::seconds(10);
 constexpr uint64_t kKeyLifeMs = 24ull * 3600 * 1000;  // log time
@@ -95,39 +96,56 @@ Task<void> ChunkKeeper::Impl::finish_pending(ChunkId chunk) {
     }
   }
   running.erase(chunk);
+  repaired.notify_all();
 }
 
 // ---------------------------------------------------------------- repair to the goal
 
 Task<void> ChunkKeeper::Impl::run_repair(uint64_t of_leadership) {
   while (current(of_leadership)) {
-    if (!unsettled()) co_await repair_round(of_leadership);
-    Result<void> slept = co_await tasks.sleep_for(kRepairPeriod);
+    bool planned = false;
+    if (!unsettled()) planned = co_await repair_round(of_leadership);
+    TimePoint next = now() + kRepairPeriod;
+    Result<void> stepped = planned ? co_await repaired.wait_until(core.world().clock(), next) : Result<void>();
+    Result<void> slept = co_await tasks.sleep_until(planned && stepped ? now() + kRepairGather : next);
     if (!slept) co_return;
   }
 }
 
-Task<void> ChunkKeeper::Impl::repair_round(uint64_t of_leadership) {
+// The next part of a list of chunks, as many as one round looks at: after the ones of before, if nothing could be done
+// for any of those. What cannot be repaired (no server for it, no copy left) must not keep the others waiting.
+Task<Result<void>> ChunkKeeper::Impl::list_to_repair(std::optional<ServerId> dead, RepairList& list) {
+  ChunkId after = repair_after[dead];
+  auto ask = [dead, after, count = options.repair_list](Machine& machine) {
+    return dead ? machine.chunks_on(*dead, after, count) : machine.chunks_to_repair(after, count);
+  };
+  Result<std::vector<ChunkEntry>> found = co_await core.read_blocking(ask);
+  if (!found) co_return found.error();
+  bool more = found->size() == options.repair_list;
+  list.next[dead] = more ? found->back().id : ChunkId{};
+  for (ChunkEntry& entry : *found)
+    list.chunks[entry.id] = std::move(entry.chunk);
+  co_return Result<void>();
+}
+
+// True if something was begun.
+Task<bool> ChunkKeeper::Impl::repair_round(uint64_t of_leadership) {
   std::erase_if(retry, [this](const auto& entry) { return entry.second <= now(); });
-  std::map<ChunkId, ChunkRecord> found;
-  auto ask = [](Machine& machine) { return machine.chunks_to_repair(ChunkId{}, kListMax); };
-  Result<std::vector<ChunkEntry>> asking = co_await core.read_blocking(ask);
-  if (!asking) co_return;
-  for (ChunkEntry& entry : *asking)
-    found[entry.id] = std::move(entry.chunk);
+  RepairList list;
+  Result<void> listed = co_await list_to_repair(std::nullopt, list);
+  if (!listed) co_return false;
   for (ServerId server : servers.ids()) {
     if (!servers.dead(server)) continue;
-    auto on = [server](Machine& machine) { return machine.chunks_on(server, ChunkId{}, kListMax); };
-    Result<std::vector<ChunkEntry>> held = co_await core.read_blocking(on);
-    if (!held) co_return;
-    for (ChunkEntry& entry : *held)
-      found[entry.id] = std::move(entry.chunk);
+    listed = co_await list_to_repair(server, list);
+    if (!listed) co_return false;
   }
-  if (!current(of_leadership)) co_return;
+  if (!current(of_leadership)) co_return false;
   std::vector<RepairChunk> chunks;
-  for (auto& [id, chunk] : found) {
+  bool begun = false;
+  for (auto& [id, chunk] : list.chunks) {
     if (running.contains(id) || retry.contains(id)) continue;
     if (chunk.pending) {
+      begun = true;
       running.insert(id);
       tasks.spawn(finish_pending(id));
       continue;
@@ -145,13 +163,16 @@ Task<void> ChunkKeeper::Impl::repair_round(uint64_t of_leadership) {
     chunks.push_back(std::move(repair));
   }
   size_t free_slots = options.repairs_at_once - std::min<size_t>(options.repairs_at_once, running.size());
-  if (chunks.empty() || free_slots == 0) co_return;
+  if (free_slots == 0) co_return true;
   RepairLimits limits;
   limits.steps_max = free_slots;
   for (RepairStep& step : plan_repair(servers.view(), chunks, limits, core.world().random().next_u64())) {
+    begun = true;
     running.insert(step.chunk);
     tasks.spawn(run_step(std::move(step)));
   }
+  if (!begun) repair_after = std::move(list.next);
+  co_return begun;
 }
 
 Task<void> ChunkKeeper::Impl::run_step(RepairStep step) {
@@ -181,6 +202,7 @@ Task<void> ChunkKeeper::Impl::run_step(RepairStep step) {
     retry[chunk] = now() + kRetryAfter;
   }
   running.erase(chunk);
+  repaired.notify_all();
 }
 
 Task<Result<void>> ChunkKeeper::Impl::copy_step(RepairStep step) {
