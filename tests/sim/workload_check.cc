@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "common/base/units.h"
+#include "fs/client/leader_finder.h"
 #include "tests/sim/workload_run.h"
 
 namespace cairn {
@@ -32,7 +33,9 @@ Task<Result<void>> WorkloadRun::make_folders(FileSystem& fs) {
 }
 
 // Each change that was not answered happened wholly or not at all.
-Task<Result<void>> WorkloadRun::settle_names(FileSystem& fs) {
+Task<Result<void>> WorkloadRun::settle_names(FileSystem& fs, size_t mount) {
+  // What a mount asked for that has died since may still wait at the master, until its request's time is over.
+  if (!unsure_names_.empty()) co_await sleep_on(cluster_.mount_node(mount), kMasterAttempt + kMasterAttempt);
   for (std::vector<Change>& changes : unsure_names_) {
     bool before = true;
     bool after = true;
@@ -127,7 +130,7 @@ Task<Result<void>> WorkloadRun::settle_all(FileSystem& fs, size_t mount) {
     }
   }
   if (mount != 0) co_return Result<void>();
-  Result<void> settled = co_await settle_names(fs);
+  Result<void> settled = co_await settle_names(fs, mount);
   if (!settled) co_return settled;
   for (const Slot& slot : slots_) {
     if (!slot.now || slot.now->directory || !slot.now->unsure) continue;

@@ -146,7 +146,7 @@ class WorkloadRun {
 
   // workload_check.cc
   Task<Result<void>> make_folders(FileSystem& fs);
-  Task<Result<void>> settle_names(FileSystem& fs);
+  Task<Result<void>> settle_names(FileSystem& fs, size_t mount);
   Task<Result<void>> settle_file(FileSystem& fs, ObjectPtr object);
   Task<Result<void>> read_and_adopt(FileSystem& fs, FileSystem::HandleId handle, ObjectPtr object);
   Task<Result<void>> settle_all(FileSystem& fs, size_t mount);
