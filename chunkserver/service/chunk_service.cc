@@ -55,6 +55,11 @@ Task<Result<Answer<ChunkReadReply>>> ChunkService::read(ChunkReadRequest request
     co_return Error(ErrorCode::kInvalid,
                     "a read of " + std::to_string(request.length) + " bytes at " + std::to_string(request.offset));
   }
+  if (request.sequence > 0) {
+    Result<ReplicaStatus> status = co_await parts_.store.status(request.chunk);
+    if (status && status->version == request.version && status->sequence < request.sequence)
+      co_return Error(ErrorCode::kMissingWrites, "writes up to " + std::to_string(status->sequence) + " are here");
+  }
   Result<ReadResult> data = co_await parts_.store.read(request.chunk, request.version, request.offset, request.length);
   if (!data) co_return data.error();
   read_bytes_.add(data->length);

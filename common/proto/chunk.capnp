@@ -64,6 +64,7 @@ struct ChunkReadRequest {
   version @2 :UInt64;             # the replica's must be equal
   offset @3 :UInt32;              # bytes from the chunk's start
   length @4 :UInt32;              # bytes
+  sequence @5 :UInt64;            # the replica must have taken all writes up to it; 0: whatever it has
 }
 
 struct ChunkReadReply {

@@ -73,6 +73,9 @@ struct ChunkReadRequest {
   uint64_t version = 0;                 // the replica's must be equal (an open chunk: equal or newer is refused too: ask the master)
   uint32_t offset = 0;
   uint32_t length = 0;
+  // What the reader has written itself: a replica that has lost some of it by a restart answers kMissingWrites. 0: not
+  // asked for.
+  uint64_t sequence = 0;
 };
 // The payload covers whole 4 KiB blocks: from offset rounded down to offset + length rounded up, cut at the chunk's length.
 struct ChunkReadReply {

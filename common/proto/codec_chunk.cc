@@ -108,6 +108,7 @@ static void write(wire::ChunkReadRequest::Builder out, const ChunkReadRequest& i
   out.setVersion(in.version);
   out.setOffset(in.offset);
   out.setLength(in.length);
+  out.setSequence(in.sequence);
 }
 
 static void read(wire::ChunkReadRequest::Reader in, ChunkReadRequest& out) {
@@ -116,6 +117,7 @@ static void read(wire::ChunkReadRequest::Reader in, ChunkReadRequest& out) {
   read(in.getVersion(), out.version);
   read(in.getOffset(), out.offset);
   read(in.getLength(), out.length);
+  read(in.getSequence(), out.sequence);
 }
 
 static void write(wire::ChunkReadReply::Builder out, const ChunkReadReply& in) {

@@ -54,6 +54,7 @@ class ChunkWriter {
   // Once it is broken nothing more is accepted: what had not been made durable is lost. The error says why.
   const std::optional<Error>& broken() const { return broken_; }
   bool durable() const { return synced_ >= last_; }
+  uint64_t last_sequence() const { return last_; }  // of what was submitted
   uint64_t unsynced_bytes() const { return retained_bytes_; }
   // End of the furthest byte in the chunk, and whether it has been cut to `limit`.
   uint32_t length() const { return length_; }

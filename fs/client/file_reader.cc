@@ -78,7 +78,9 @@ Task<Result<FileReader::Place>> FileReader::find(uint32_t index, FileWriter* wri
   std::shared_ptr<ChunkWriter> open = writer ? writer->chunk(index) : nullptr;
   // One that is broken was taken over by another session, or lost: the masters know what is there.
   if (open && !open->broken()) {
-    // What was written is on all replicas before it is read back.
+    // What was written is on all replicas before it is read back, and asked for: one that has restarted since may have
+    // lost what is not on disk.
+    place.sequence = open->last_sequence();
     Result<void> accepted = co_await open->wait_accepted(world_.clock().now() + kChunkWriteDeadline);
     if (!accepted) co_return accepted.error();
     co_await open->renew_capability();
@@ -132,6 +134,10 @@ Task<Result<Payload>> FileReader::read_piece(uint32_t index, uint32_t offset, ui
     std::shared_ptr<ChunkWriter> open = writer ? writer->chunk(index) : nullptr;
     if (last.code == ErrorCode::kOldVersion && open) co_await open->refused_as_old(place->version);
     moved = says_moved(last.code);
+    if (last.code == ErrorCode::kMissingWrites && open) {  // they are sent again
+      Result<void> synced = co_await open->sync(give_up);
+      moved = synced.has_value();
+    }
     if (moved && round == 0) continue;  // the layout was old: the new one answers at once
     TimePoint until = world_.clock().now() + kRoundPause * (1 << std::min(round, kRoundPauseDoublings));
     Promise<void> pause(world_.executor());
@@ -165,6 +171,7 @@ Task<Result<Payload>> FileReader::read_replica(ReplicaAddress replica, Place pla
   request.version = place.version;
   request.offset = offset;
   request.length = size;
+  request.sequence = place.sequence;
   RpcClient::CallOptions options{.deadline = world_.clock().now() + kChunkReadDeadline};
   TimePoint asked = world_.clock().now();
   auto answer = co_await typed_call(servers_.client(replica.address), std::move(request), options);

@@ -29,6 +29,7 @@ class FileReader {
     ChunkId chunk;
     uint64_t version = 0;
     uint32_t limit = UINT32_MAX;
+    uint64_t sequence = 0;  // of this mount's own writes
     std::vector<ReplicaAddress> replicas;
     std::string capability;
   };

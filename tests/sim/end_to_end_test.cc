@@ -577,6 +577,24 @@ TEST_F(OneOpenFile, WhatEveryReplicaForgotBeforeTheFsyncIsSentAgain) {
   expect_content(cluster, 1, "file", new_);
 }
 
+// One mount sees its own writes, also those that are not durable and that some replicas, or all, have forgotten.
+TEST_F(OneOpenFile, WhatReplicasForgotIsNotReadFromThem) {
+  for (bool all : {false, true}) {
+    SimCluster cluster(16, {.mounts = 1});
+    ASSERT_TRUE(cluster.start());
+    open_file(cluster);
+    cluster.mount_node(0).spawn(write_and_flush(cluster.file_system(0), file_.handle, new_));
+    cluster.simulator().run_for(100ms);
+    for (size_t i = 0; i < cluster.servers(); ++i) {
+      if (all || i < 2) cluster.server(i).crash(Crash::kPower);
+    }
+    for (size_t i = 0; i < cluster.servers(); ++i) {
+      if (all || i < 2) cluster.start_server(i);
+    }
+    expect_content(cluster, 0, "file", new_);
+  }
+}
+
 TEST_F(OneOpenFile, AnFsyncWithoutServersEndsAndNothingIsLostWhenTheyAreBack) {
   SimCluster cluster(15, {.mounts = 2});
   ASSERT_TRUE(cluster.start());

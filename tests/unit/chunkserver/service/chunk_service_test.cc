@@ -48,6 +48,15 @@ TEST_F(ChunkServiceTest, ReadOfAnotherVersionIsRefused) {
   EXPECT_TRUE(cluster_.read(0, 0, 4, 1, ChunkId(5)).failed_with(ErrorCode::kNotFound));
 }
 
+TEST_F(ChunkServiceTest, ReadOfWritesThatAreNotHereIsRefused) {
+  cluster_.write({0}, 1, 0, "data");
+  ChunkReadRequest request = read_of(cluster_.capability(kChunk, 1), 0, 4);
+  request.sequence = 1;
+  EXPECT_TRUE(cluster_.call(0, request));
+  request.sequence = 2;
+  EXPECT_TRUE(cluster_.call(0, request).failed_with(ErrorCode::kMissingWrites));
+}
+
 TEST_F(ChunkServiceTest, ReadBeyondAnyChunkOrAnswerIsRefused) {
   cluster_.write({0}, 1, 0, "data");
   std::string capability = cluster_.capability(kChunk, 1);
