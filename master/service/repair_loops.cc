@@ -106,8 +106,11 @@ Task<void> ChunkKeeper::Impl::run_repair(uint64_t of_leadership) {
     bool planned = false;
     if (!unsettled()) planned = co_await repair_round(of_leadership);
     TimePoint next = now() + kRepairPeriod;
-    Result<void> stepped = planned ? co_await repaired.wait_until(core.world().clock(), next) : Result<void>();
-    Result<void> slept = co_await tasks.sleep_until(planned && stepped ? now() + kRepairGather : next);
+    if (planned) {
+      Result<void> stepped = co_await repaired.wait_until(core.world().clock(), next);
+      if (stepped) next = now() + kRepairGather;
+    }
+    Result<void> slept = co_await tasks.sleep_until(next);
     if (!slept) co_return;
   }
 }
