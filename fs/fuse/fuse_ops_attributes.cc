@@ -37,6 +37,8 @@ Task<void> FuseOps::set_attributes(Reply reply, InodeId inode, FileSystem::Chang
     reply.error(view.error());
     co_return;
   }
+  // Before 6.15 the kernel believes them although it was told meanwhile that they are not true any more.
+  if (!state_.times.has_epoch()) view->valid_for = {};
   give_attributes(reply, *view);
 }
 

@@ -105,9 +105,11 @@ Task<void> FuseOps::rename(Reply reply, InodeId parent, std::string name, InodeI
                            uint32_t flags) {
   OwnChange from(state_.traffic, parent);
   OwnChange to(state_.traffic, new_parent);
+  state_.times.name_moves(parent, new_parent);
   Result<void> renamed = co_await file_system_.rename(parent, std::move(name), new_parent, std::move(new_name), flags);
   directories_.names_removed(parent);
   directories_.names_removed(new_parent);  // what was there was replaced
+  state_.times.name_moves(parent, new_parent);
   reply.result(renamed);
 }
 

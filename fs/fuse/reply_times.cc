@@ -61,18 +61,27 @@ Duration ReplyTimes::of_name(InodeId directory, Duration allowed) {
     return Duration::zero();
   }
   if (!epoch_) allowed = std::min(allowed, kNameTimeWithoutEpoch);
+  may_be_used(directory, clock_.now() + allowed + kTakenWithin);
+  return allowed;
+}
+
+void ReplyTimes::may_be_used(InodeId directory, TimePoint until) {
   TimePoint now = clock_.now();
   if (names_until_.size() >= kDirectoriesMax && !names_until_.contains(directory)) {
     std::erase_if(names_until_, [now](const auto& item) { return item.second <= now; });
     if (names_until_.size() > kDirectoriesMax / 2) {
-      for (const auto& [other, until] : names_until_)
-        others_until_ = std::max(others_until_, until);
+      for (const auto& [other, one] : names_until_)
+        others_until_ = std::max(others_until_, one);
       names_until_.clear();
     }
   }
-  TimePoint& until = names_until_[directory];
-  until = std::max(until, now + allowed + kTakenWithin);
-  return allowed;
+  TimePoint& known = names_until_[directory];
+  known = std::max(known, until);
+}
+
+void ReplyTimes::name_moves(InodeId from, InodeId to) {
+  TimePoint until = names_until(from);
+  if (clock_.now() < until) may_be_used(to, until);
 }
 
 Duration ReplyTimes::of_attributes(InodeId inode, Duration allowed) const {

@@ -69,6 +69,9 @@ class ReplyTimes {
   Recall recall_names(InodeId directory);
   Recall recall_everything();
 
+  // The kernel moves a name from one directory to another, and its timeout with it.
+  void name_moves(InodeId from, InodeId to);
+
   // Until when a name that was given for the directory may be in use; in the past if none is.
   TimePoint names_until(InodeId directory) const;
   TimePoint all_names_until() const;
@@ -80,6 +83,8 @@ class ReplyTimes {
   bool is_contended(InodeId inode) const { return contended_.contains(inode); }
 
  private:
+  void may_be_used(InodeId directory, TimePoint until);
+
   // Beyond it they are known together.
   static constexpr size_t kDirectoriesMax = 16'384;
 
