@@ -86,6 +86,7 @@ class FuseOps {
 
   // file data: fuse_ops_data.cc
   Task<void> create(Reply reply, InodeId parent, std::string name, uint32_t mode, int flags, Caller caller);
+  bool opens_direct(InodeId inode, int flags) const;
   Task<void> open(Reply reply, InodeId inode, int flags, bool kill_set_id);
   Task<void> read(Reply reply, InodeId inode, uint64_t handle, uint64_t offset, uint32_t size, bool direct);
   struct WriteHow {

@@ -59,10 +59,20 @@ Task<void> FuseOps::create(Reply reply, InodeId parent, std::string name, uint32
   inodes_.looked_up(entry->attributes);
   EntryTimes times = times_of(parent, inode, entry->name_valid_for, entry->valid_for);
   inodes_.no_xattrs(inode, world_.clock().now() + times.attributes);
-  bool wanted = reply.created(entry->attributes, times, file_info(*handle, how));
+  bool direct = opens_direct(inode, flags);
+  if (direct) direct_.insert(*handle);
+  bool wanted = reply.created(entry->attributes, times, file_info(*handle, how, direct));
   if (wanted) co_return;
+  direct_.erase(*handle);
   forget_inode(inode, 1);
   co_await file_system_.release(*handle);
+}
+
+// Where such a handle can be mapped. What several mounts work on is not worth pages: each change elsewhere would drop
+// them. And the kernel would have what is appended in its pages where it believes the end to be, which others may have
+// moved, and would hold the page in part while the write waits for them.
+bool FuseOps::opens_direct(InodeId inode, int flags) const {
+  return channel_.direct_handles_map() && ((flags & O_APPEND) != 0 || state_.times.is_contended(inode));
 }
 
 Task<void> FuseOps::open(Reply reply, InodeId inode, int flags, bool kill_set_id) {
@@ -82,8 +92,7 @@ Task<void> FuseOps::open(Reply reply, InodeId inode, int flags, bool kill_set_id
   inodes_.seen(opened->attributes);
   if (how.truncate) inodes_.changed(inode, world_.clock().now());
   if (!opened->keep_pages) co_await notifier_.drop_pages(inode);
-  // What several mounts work on is not worth pages: each change elsewhere would drop them.
-  bool direct = channel_.direct_handles_map() && state_.times.is_contended(inode);
+  bool direct = opens_direct(inode, flags);
   if (direct) direct_.insert(opened->handle);
   bool wanted = reply.opened(file_info(opened->handle, how, direct));
   if (wanted) co_return;
@@ -132,12 +141,13 @@ Task<void> FuseOps::write(Reply reply, InodeId inode, uint64_t handle, uint64_t 
     written = co_await file_system_.write(handle, offset, std::move(data));
   }
   inodes_.changed(inode, world_.clock().now());
-  co_await drop_pages_behind(inode, write, range, how.direct);
+  co_await drop_pages_behind(inode, write, {at, at + (range.end - range.begin)}, how.direct);
   bool known = written ? reply.written(range.end - range.begin) : reply.error(written.error());
   state_.traffic.write_answered(inode, write);
   // The kernel has cached what was not written, or where it believed the end to be; or let go of what was, because the
   // caller is being killed. After the answer, because until then it holds the page that was written in part.
-  if (!written || !known || at != offset) co_await notifier_.drop_pages(inode);
+  bool elsewhere = at != offset && !how.direct;
+  if (!written || !known || elsewhere) co_await notifier_.drop_pages(inode);
 }
 
 // Who reads after the answer to a WRITE must not find pages from before it.
