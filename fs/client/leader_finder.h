@@ -58,11 +58,15 @@ class LeaderFinder {
   // error that is_masters_trouble() it has waited as long as it makes sense before the next attempt.
   template <class Request>
   Task<Result<typename Method<Request>::Reply>> ask_once(Request request, TimePoint deadline,
-                                                         Duration attempt = kMasterAttempt);
+                                                         Duration attempt = kMasterAttempt) {
+    return ask_leader(std::move(request), deadline, attempt);
+  }
 
   // Of a request that the leader keeps until it has something to say: that it waits says nothing about the leader.
   template <class Request>
-  Task<Result<typename Method<Request>::Reply>> ask_patiently(Request request, TimePoint deadline);
+  Task<Result<typename Method<Request>::Reply>> ask_patiently(Request request, TimePoint deadline) {
+    return ask_leader(std::move(request), deadline, std::nullopt);
+  }
 
   // Called when a leader has been found: another one, or the one before again.
   void on_found(std::function<void()> callback) { found_ = std::move(callback); }
@@ -95,6 +99,10 @@ class LeaderFinder {
     std::list<TimePoint>::iterator place_;
   };
 
+  // `attempt`: none if the leader may keep it until the deadline.
+  template <class Request>
+  Task<Result<typename Method<Request>::Reply>> ask_leader(Request request, TimePoint deadline,
+                                                           std::optional<Duration> attempt);
   Master& master_at(const Address& address);
   Task<Result<Master*>> wait_leader(TimePoint deadline);
   Task<void> failed(Master& master, Error error, TimePoint began, uint64_t moves, TimePoint deadline);
@@ -125,8 +133,8 @@ class LeaderFinder {
 };
 
 template <class Request>
-Task<Result<typename Method<Request>::Reply>> LeaderFinder::ask_once(Request request, TimePoint deadline,
-                                                                     Duration attempt) {
+Task<Result<typename Method<Request>::Reply>> LeaderFinder::ask_leader(Request request, TimePoint deadline,
+                                                                       std::optional<Duration> attempt) {
   Master* master = leader_;
   if (!master) {
     Result<Master*> awaited = co_await wait_leader(deadline);
@@ -137,31 +145,15 @@ Task<Result<typename Method<Request>::Reply>> LeaderFinder::ask_once(Request req
   TimePoint began = world_.clock().now();
   Error error(ErrorCode::kUnavailable);
   {
-    Waiting waiting(*this);
-    RpcClient::CallOptions options{.deadline = std::min(deadline, began + attempt)};
+    std::optional<Waiting> waiting;
+    if (attempt) waiting.emplace(*this);
+    RpcClient::CallOptions options{.deadline = attempt ? std::min(deadline, began + *attempt) : deadline};
     auto answer = co_await typed_call(master->client, std::move(request), options);
     if (answer) co_return std::move(answer->reply);
     error = answer.error();
   }
-  if (is_masters_trouble(error.code)) co_await failed(*master, error, began, moves, deadline);
-  co_return error;
-}
-
-template <class Request>
-Task<Result<typename Method<Request>::Reply>> LeaderFinder::ask_patiently(Request request, TimePoint deadline) {
-  Master* master = leader_;
-  if (!master) {
-    Result<Master*> awaited = co_await wait_leader(deadline);
-    if (!awaited) co_return awaited.error();
-    master = *awaited;
-  }
-  uint64_t moves = moves_;
-  TimePoint began = world_.clock().now();
-  auto answer = co_await typed_call(master->client, std::move(request), RpcClient::CallOptions{.deadline = deadline});
-  if (answer) co_return std::move(answer->reply);
-  Error error = answer.error();
-  if (is_masters_trouble(error.code) && error.code != ErrorCode::kTimeout)
-    co_await failed(*master, error, began, moves, deadline);
+  bool waited_only = !attempt && error.code == ErrorCode::kTimeout;
+  if (is_masters_trouble(error.code) && !waited_only) co_await failed(*master, error, began, moves, deadline);
   co_return error;
 }
 

@@ -210,7 +210,7 @@ Task<Result<size_t>> LeaseKeeper::take(bool at_once) {
   request.after = at_once ? 0 : after_;
   request.at_once = at_once;
   TimePoint deadline = world_.clock().now() + (at_once ? kCatchUpWait : kTakeWait);
-  auto reply = co_await master_.ask_patiently(request, deadline);
+  auto reply = co_await master_.ask_session(request, deadline, true);
   if (!reply) co_return reply.error();
   size_t count = reply->recalls.size();
   received(std::move(*reply));
@@ -231,7 +231,7 @@ Task<bool> LeaseKeeper::catch_up() {
   Result<size_t> taken = co_await take(true);
   for (size_t round = 1; taken && *taken > 0 && round < kTakeRoundsMax; ++round) {
     TakeRecallsRequest request{.session = {}, .term = term_, .after = after_, .at_once = true};
-    auto reply = co_await master_.ask_patiently(request, world_.clock().now() + kCatchUpWait);
+    auto reply = co_await master_.ask_session(request, world_.clock().now() + kCatchUpWait, true);
     if (!reply) co_return false;
     taken = reply->recalls.size();
     received(std::move(*reply));

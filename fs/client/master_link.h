@@ -42,13 +42,12 @@ class MasterLink {
   template <class Request>
   Task<Result<typename Method<Request>::Reply>> ask_until(Request request, TimePoint deadline);
 
-  // One attempt of a request that waits at the master until it has something to say.
+  // One attempt of a request about the session itself, which means nothing under another one: kSessionEnded, too, if it
+  // was answered and the session has been replaced meanwhile. `patiently`: it waits at the master until that has
+  // something to say.
   template <class Request>
-  Task<Result<typename Method<Request>::Reply>> ask_patiently(Request request, TimePoint deadline);
-
-  // One attempt of a request about the session itself, which means nothing under another one.
-  template <class Request>
-  Task<Result<typename Method<Request>::Reply>> ask_session(Request request, TimePoint deadline);
+  Task<Result<typename Method<Request>::Reply>> ask_session(Request request, TimePoint deadline,
+                                                            bool patiently = false);
 
   // An answer that comes when the session has been replaced brings no lease.
   Task<Result<MutationReply>> mutate(MetaOp op) {
@@ -145,27 +144,22 @@ Task<Result<typename Method<Request>::Reply>> MasterLink::ask_until(Request requ
 }
 
 template <class Request>
-Task<Result<typename Method<Request>::Reply>> MasterLink::ask_patiently(Request request, TimePoint deadline) {
+Task<Result<typename Method<Request>::Reply>> MasterLink::ask_session(Request request, TimePoint deadline,
+                                                                      bool patiently) {
   while (replacing_)
     co_await replaced_.wait();
   request.session = session_;
   SessionId used = session_;
-  auto reply = co_await masters_.ask_patiently(request, deadline);
+  Result<typename Method<Request>::Reply> reply(ErrorCode::kIo);
+  if (patiently) {
+    reply = co_await masters_.ask_patiently(std::move(request), deadline);
+  } else {
+    reply = co_await masters_.ask_once(std::move(request), deadline);
+  }
   if (reply && used == session_ && !replacing_) co_return reply;
   Error error = reply ? Error(ErrorCode::kSessionEnded) : reply.error();
   (void)co_await may_retry(error, deadline, used);
   co_return error;
-}
-
-template <class Request>
-Task<Result<typename Method<Request>::Reply>> MasterLink::ask_session(Request request, TimePoint deadline) {
-  while (replacing_)
-    co_await replaced_.wait();
-  request.session = session_;
-  SessionId used = session_;
-  auto reply = co_await masters_.ask_once(std::move(request), deadline);
-  if (!reply) (void)co_await may_retry(reply.error(), deadline, used);
-  co_return reply;
 }
 
 }  // namespace cairn

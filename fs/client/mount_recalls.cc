@@ -151,7 +151,7 @@ Task<void> Mount::open_again() {
     hear(reply->attributes, reply->lease);
     co_await learn_and_forget_pages(reply->attributes);
     state = find(id);
-    if (state && state->opens == 0) closed_.insert(id);
+    if (state && state->opens == 0) tell_closed_soon(id);
   }
 }
 
