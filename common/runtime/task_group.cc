@@ -113,7 +113,7 @@ void TaskGroup::forget_on_stop(uint64_t number) {
   on_stop_.erase(number);
 }
 
-Task<void> TaskGroup::stop() {
+void TaskGroup::ask_to_stop() {
   stopping_ = true;
   // A callback may take back others, so each is taken out before it runs.
   while (!on_stop_.empty()) {
@@ -122,6 +122,10 @@ Task<void> TaskGroup::stop() {
   }
   for (auto& [id, sleeper] : sleepers_)
     sleeper->promise.set(Error(ErrorCode::kCancelled));
+}
+
+Task<void> TaskGroup::stop() {
+  ask_to_stop();
   if (running_.empty()) co_return;
   Future<void> done = all_done_.emplace_back(executor_).future();
   Result<void> ignored = co_await std::move(done);

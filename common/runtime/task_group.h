@@ -38,6 +38,8 @@ class TaskGroup {
   uint64_t on_stop(std::function<void()> callback);
   void forget_on_stop(uint64_t number);
 
+  // What stop() begins with, for who has to end something else before it waits.
+  void ask_to_stop();
   // May be called more than once; each call waits until no task is left. Not from a task of the group: it would wait for itself.
   Task<void> stop();
   size_t size() const { return running_.size(); }

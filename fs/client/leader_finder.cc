@@ -42,8 +42,9 @@ void LeaderFinder::start() {
 }
 
 Task<void> LeaderFinder::stop() {
-  for (auto& master : masters_)
-    co_await master->client.stop();
+  tasks_.ask_to_stop();  // nothing is learnt any more: the list would grow beside the loop
+  for (size_t i = 0; i < masters_.size(); ++i)
+    co_await masters_[i]->client.stop();
   co_await tasks_.stop();
 }
 

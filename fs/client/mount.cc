@@ -257,8 +257,13 @@ Task<Result<void>> Mount::close(TimePoint deadline) {
     if (unsynced().empty()) break;
   }
   co_await tasks_.stop();
-  for (auto& [id, inode] : inodes_) {
-    if (inode->writer) co_await inode->writer->stop();
+  // A recall that is being answered may still change the list.
+  std::vector<InodeId> ids;
+  for (const auto& [id, inode] : inodes_)
+    ids.push_back(id);
+  for (InodeId id : ids) {
+    auto found = inodes_.find(id);
+    if (found != inodes_.end() && found->second->writer) co_await found->second->writer->stop();
   }
   co_await grants_.stop();
   leases_.stop_asking();

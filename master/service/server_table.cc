@@ -137,11 +137,16 @@ size_t ServerTable::alive_count() const {
 }
 
 Task<void> ServerTable::stop() {
-  for (auto& [id, server] : servers_) {
-    if (server->client) co_await server->client->stop();
+  // Whoever gets its answer now may still change the lists.
+  std::vector<ServerId> ids;
+  for (const auto& [id, server] : servers_)
+    ids.push_back(id);
+  for (ServerId id : ids) {
+    auto found = servers_.find(id);
+    if (found != servers_.end() && found->second->client) co_await found->second->client->stop();
   }
-  for (std::unique_ptr<RpcClient>& client : retired_)
-    co_await client->stop();
+  for (size_t i = 0; i < retired_.size(); ++i)
+    co_await retired_[i]->stop();
 }
 
 }  // namespace cairn
