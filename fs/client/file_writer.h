@@ -104,14 +104,17 @@ class FileWriter {
 
  private:
   Task<Result<void>> write_locked(uint64_t offset, Buffer data);
-  Task<Result<void>> ensure_lease(TimePoint until);
+  // `beside_recall`: also while a recall is being worked on that is nobody's question any more.
+  Task<Result<void>> ensure_lease(TimePoint until, bool beside_recall = false);
   Task<Result<void>> write_pages_until(uint64_t offset, Buffer data, TimePoint until);
   Task<void> ask_for_lease(TimePoint until);
   bool has_turn() const {
-    bool turn = shared_.leases.exclusive(inode_) || turn_ == shared_.leases.last_recall(inode_);
+    bool turn = shared_.leases.exclusive(inode_) || turn_ == shared_.leases.newest_recall(inode_);
     return turn && shared_.leases.going(inode_);
   }
   Task<Result<void>> ask_for_turn(TimePoint until);
+  // What is being worked on was asked by a master that does not lead any more, or has been answered.
+  bool recall_is_over() const { return shared_.leases.going(inode_) && over_ == shared_.leases.newest_recall(inode_); }
   bool may_write() const { return shared_.leases.exclusive(inode_) && !shared_.leases.recalling(inode_); }
   class Writing {
    public:
@@ -193,6 +196,7 @@ class FileWriter {
   uint32_t writing_pages_ = 0;
   bool asking_ = false;            // for the lease, on behalf of pages
   uint64_t turn_ = 0;              // the recall under which pages may be written
+  uint64_t over_ = 0;              // the recall that the master does not wait for
   std::optional<Error> no_lease_;  // that was the answer
   bool without_lease_ = false;     // pages were written: others may still have what was there before
   uint64_t losses_ = 0;            // how often lose() was called

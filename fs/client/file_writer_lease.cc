@@ -12,12 +12,14 @@ constexpr Duration kLeaseAgain = std::chrono::milliseconds(5);  // it was recall
 constexpr Duration kLowerAfter = std::chrono::seconds(5);       // nothing was written for so long
 }  // namespace
 
-Task<Result<void>> FileWriter::ensure_lease(TimePoint until) {
+Task<Result<void>> FileWriter::ensure_lease(TimePoint until, bool beside_recall) {
   for (;;) {
     let_go_of_idle();
-    Result<void> settled = co_await shared_.leases.wait_settled(inode_, until);
-    if (!settled) co_return settled;
-    if (may_write()) co_return Result<void>();
+    while (!shared_.leases.settled(inode_) && !(beside_recall && recall_is_over())) {
+      Result<void> waited = co_await shared_.leases.wait_news(until);
+      if (!waited) co_return Error(ErrorCode::kIo, "the lease was not given back in time");
+    }
+    if (may_write() || (beside_recall && has_turn())) co_return Result<void>();
     Result<void> valid = co_await shared_.master.wait_valid(until);
     if (!valid) co_return valid;
     Semaphore::Permit turn = co_await lease_mutex_.lock();
@@ -59,7 +61,7 @@ Task<Result<void>> FileWriter::write_pages_until(uint64_t offset, Buffer data, T
       Result<void> written = co_await write_locked(offset, std::move(data));
       co_return written;
     }
-    if (shared_.leases.going(inode_)) {
+    if (shared_.leases.going(inode_) && !recall_is_over()) {
       Result<void> turn = co_await ask_for_turn(until);
       if (!turn) co_return turn;
       continue;
@@ -76,14 +78,16 @@ Task<Result<void>> FileWriter::write_pages_until(uint64_t offset, Buffer data, T
 
 // Others who are asked, too, may have such pages of the same chunk: one after the other.
 Task<Result<void>> FileWriter::ask_for_turn(TimePoint until) {
-  uint64_t recall = shared_.leases.last_recall(inode_);
+  uint64_t recall = shared_.leases.newest_recall(inode_);
   WriteLeaseRequest request;
   request.inode = inode_;
   request.renew = true;
   auto reply = co_await shared_.master.ask_until(request, until);
-  // kWait: what it was asked for has been answered meanwhile.
   if (!reply && !reply.failed_with(ErrorCode::kWait)) co_return reply.error();
-  if (!reply || recall != shared_.leases.last_recall(inode_)) co_return Result<void>();
+  // Not being asked, it is like anybody who wants to write; but the recall here ends only when this is written.
+  if (!reply) over_ = recall;
+  shared_.leases.tell_news();
+  if (!reply || recall != shared_.leases.newest_recall(inode_)) co_return Result<void>();
   take_attributes(reply->attributes, reply->lease);
   co_await check_chunks();
   turn_ = recall;
@@ -92,7 +96,7 @@ Task<Result<void>> FileWriter::ask_for_turn(TimePoint until) {
 
 // Beside whoever waits for it: a recall may come first.
 Task<void> FileWriter::ask_for_lease(TimePoint until) {
-  Result<void> leased = co_await ensure_lease(until);
+  Result<void> leased = co_await ensure_lease(until, true);
   asking_ = false;
   no_lease_.reset();
   if (!leased) no_lease_ = leased.error();

@@ -86,17 +86,14 @@ bool LeaseKeeper::going(InodeId inode) const {
   return found != queues_.end() && found->second.going;
 }
 
+uint64_t LeaseKeeper::newest_recall(InodeId inode) const {
+  auto found = queues_.find(inode);
+  return found == queues_.end() ? 0 : found->second.newest;
+}
+
 uint64_t LeaseKeeper::last_recall(InodeId inode) const {
   auto found = recalled_.find(inode);
   return found == recalled_.end() ? 0 : found->second.sequence;
-}
-
-Task<Result<void>> LeaseKeeper::wait_settled(InodeId inode, TimePoint deadline) {
-  while (recalling(inode) || lowering_.contains(inode)) {
-    Result<void> waited = co_await settled_.wait_until(world_.clock(), deadline);
-    if (!waited) co_return Error(ErrorCode::kIo, "the lease was not given back in time");
-  }
-  co_return Result<void>();
 }
 
 Duration LeaseKeeper::left(InodeId inode) const {
@@ -265,7 +262,9 @@ void LeaseKeeper::received(TakeRecallsReply reply) {
     Queue& queue = queues_[recall.inode];
     InodeId inode = recall.inode;
     queue.waiting.emplace_back(reply.term, std::move(recall));
+    queue.newest = ++queued_;
     if (!std::exchange(queue.running, true)) tasks_->spawn(work_on(inode));
+    settled_.notify_all();
   }
   if (!answers_.empty()) answers_there_.notify_all();
 }

@@ -58,9 +58,11 @@ class LeaseKeeper {
   // Until something about recalls or leases of some inode has changed. kTimeout at the deadline.
   Task<Result<void>> wait_news(TimePoint deadline) { return settled_.wait_until(world_.clock(), deadline); }
   void tell_news() { settled_.notify_all(); }
-  // Neither is it being recalled, nor lowered: the exclusive lease may be asked for. kIo at the deadline.
-  Task<Result<void>> wait_settled(InodeId inode, TimePoint deadline);
+  // Neither is it being recalled, nor lowered: the exclusive lease may be asked for.
+  bool settled(InodeId inode) const { return !recalling(inode) && !lowering_.contains(inode); }
   bool usable(InodeId inode) const { return shared(inode) && !recalling(inode); }
+  // The newest recall of those that are waiting or being worked on: never the same number for two. 0: there is none.
+  uint64_t newest_recall(InodeId inode) const;
   // Moves with each recall of it.
   uint64_t last_recall(InodeId inode) const;
   // What the kernel may be told about something that is held, at most: what is left of the session's time. Zero:
@@ -113,6 +115,7 @@ class LeaseKeeper {
     std::deque<std::pair<uint64_t, Recall>> waiting;  // with their terms
     bool running = false;
     bool going = false;
+    uint64_t newest = 0;  // of this process's own count: the masters' numbers begin anew with each term
   };
 
   bool accept(InodeId inode, const Lease& lease, bool exclusive);
@@ -160,6 +163,7 @@ class LeaseKeeper {
   uint64_t term_ = 0;   // of the last recall that was received,
   uint64_t after_ = 0;  // and its number
   std::unordered_map<InodeId, Queue> queues_;
+  uint64_t queued_ = 0;  // counts recalls
   std::map<uint64_t, bool> recalls_;  // of term_: true: handled
   std::vector<RecallAnswer> answers_;
   Condition settled_;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/base/units.h"
+#include "common/runtime/sync.h"
 #include "tests/support/sim_cluster.h"
 
 namespace cairn {
@@ -41,7 +42,7 @@ Task<Result<std::string>> read_at(FS& fs, FS::HandleId handle, uint64_t offset, 
 
 class Coherence : public testing::Test {
  protected:
-  Coherence() : cluster_(11, {.mounts = 2}) { started_ = cluster_.start(); }
+  explicit Coherence(SimClusterOptions options = {.mounts = 2}) : cluster_(11, options) { started_ = cluster_.start(); }
   void SetUp() override { ASSERT_TRUE(started_); }
 
   template <class T>
@@ -296,6 +297,68 @@ TEST_F(Coherence, AMountThatWasStoppedForAMinuteServesNothingOld) {
   EXPECT_EQ(lookup(1, "g", d), file);
   EXPECT_EQ(attributes(1, file).mode, 0600u);
   EXPECT_EQ(read(1, theirs), "new");
+}
+
+// As the kernel: it lets go of the pages only when what a process had stored in one of them is written.
+class StoredPage : public KernelCaches {
+ public:
+  StoredPage(World& world, FS& fs, FS::HandleId handle) : fs_(fs), handle_(handle), writes_(world.executor()) {}
+  Task<void> forget_pages(InodeId) override {
+    asked = true;
+    while (!write)
+      co_await writes_.wait();
+    written = co_await fs_.write_pages(handle_, 0, text("stored"));
+  }
+  Task<void> forget_attributes(InodeId) override { co_return; }
+  Task<void> forget_name(InodeId, std::string) override { co_return; }
+  Task<void> forget_everything() override { co_return; }
+  void go() {
+    write = true;
+    writes_.notify_all();
+  }
+
+  bool asked = false, write = false;
+  std::optional<Result<void>> written;
+
+ private:
+  FS& fs_;
+  FS::HandleId handle_;
+  Condition writes_;
+};
+
+class CoherenceOfThree : public Coherence {
+ protected:
+  CoherenceOfThree() : Coherence({.masters = 3, .mounts = 2}) {}
+};
+
+// The one who wanted to write has gone with the master that asked for it: nobody recalls it any more.
+TEST_F(CoherenceOfThree, APageStoredInAMappingIsWrittenThoughNobodyAsksForItAnyMore) {
+  InodeId file;
+  FS::HandleId theirs = create(0, "f", &file);
+  write(0, theirs, 0, "before");
+  run_void(0, [&](FS& fs) { return fs.fsync(theirs, false); });
+  FS::HandleId ours = open(1, file);
+  EXPECT_EQ(read(1, ours), "before");
+  StoredPage kernel(cluster_.mount_node(1), *cluster_.file_system(1), ours);
+  cluster_.file_system(1)->set_kernel_caches(&kernel);
+  cluster_.mount_node(0).spawn([](FS& fs, FS::HandleId handle) -> Task<void> {
+    (void)co_await fs.write(handle, 0, text("theirs"));
+  }(*cluster_.file_system(0), theirs));
+  ASSERT_TRUE(cluster_.simulator().run_until([&] { return kernel.asked; }, 5s));
+  cluster_.mount_node(0).pause();
+  std::optional<size_t> leader = cluster_.leading_master();
+  ASSERT_TRUE(leader);
+  cluster_.master(*leader).crash(Crash::kProcess);
+  ASSERT_TRUE(cluster_.simulator().run_until(
+      [&] { return cluster_.leading_master() && cluster_.leading_master() != leader; }, 10s));
+  cluster_.simulator().run_for(2s);  // the mount has told it what it holds
+  kernel.go();
+  // The session of the one who has gone has to end first.
+  EXPECT_TRUE(cluster_.simulator().run_until([&] { return kernel.written.has_value(); }, 30s));
+  ASSERT_TRUE(kernel.written.has_value());
+  EXPECT_TRUE(kernel.written->has_value()) << kernel.written->error().message();
+  cluster_.file_system(1)->set_kernel_caches(nullptr);
+  EXPECT_EQ(read(1, ours), "stored");
 }
 
 }  // namespace
