@@ -252,7 +252,8 @@ Task<Result<void>> FileWriter::sync_as(SyncKind kind) {
   // The one before may wait for servers, too.
   Result<Semaphore::Permit> turn = co_await sync_mutex_.acquire_until(1, shared_.world.clock(), until);
   if (!turn) co_return Error(ErrorCode::kIo, "what is being made durable is not on disk in time");
-  if (!dirty() && !mtime_) co_return Result<void>();
+  bool to_seal = kind == SyncKind::kBackground && writers == 0 && !chunks_.empty();
+  if (!dirty() && !mtime_ && !to_seal) co_return Result<void>();
   syncing_ = true;
   Result<void> done;
   Written written;
@@ -266,16 +267,22 @@ Task<Result<void>> FileWriter::sync_as(SyncKind kind) {
   for (bool again = done.has_value(); again;) {
     done = co_await sync_chunks(until);
     // Whoever opens the file to write while its chunks are being sealed waits for that: then they are opened anew.
-    bool seal = kind == SyncKind::kBackground && writers == 0;
+    bool seal = kind == SyncKind::kBackground && writers == 0 && !chunks_.empty();
     Semaphore::Permit nobody_writes;
     if (done && seal) nobody_writes = co_await write_mutex_.lock();
     seal = seal && writers == 0 && generation == generation_ && gathered_bytes_ == 0;
     std::map<uint32_t, uint64_t> versions;
     for (const auto& [index, chunk] : chunks_)
       versions[index] = chunk.writer->version();
-    if (done && (seal || must_commit(kind))) done = co_await commit(written, seal, until);
-    again = false;
-    if (done.failed_with(ErrorCode::kOldVersion) && shared_.world.clock().now() < until)
+    bool leased = shared_.leases.exclusive(inode_);
+    bool needed = must_commit(kind);
+    if (done && (seal || needed)) done = co_await commit(written, seal, until);
+    // Without the lease another mount may have a chunk by now that was only to be sealed; and it may be known already.
+    bool taken = done.failed_with(ErrorCode::kStale) || (done.failed_with(ErrorCode::kOldVersion) && !leased);
+    bool retired = taken && (retire_settled() || chunks_.size() < versions.size());
+    if (taken && seal && !needed) done = Result<void>();
+    again = !done && retired;
+    if (!again && done.failed_with(ErrorCode::kOldVersion) && shared_.world.clock().now() < until)
       again = co_await ask_versions(std::move(versions), errors);
   }
   if (done && generation == generation_ && gathered_bytes_ == 0 && !must_commit(SyncKind::kData)) dirty_ = false;
@@ -405,8 +412,7 @@ Task<void> FileWriter::write_back(Duration delay) {
 void FileWriter::last_close() {
   let_go_of_idle();
   if (!dirty() && !mtime_ && chunks_.empty()) return;
-  dirty_ = true;  // also what is durable already is to be sealed
-  tasks_.spawn(finish());
+  tasks_.spawn(finish());  // also what is durable already is to be sealed
 }
 
 Task<void> FileWriter::finish() {
@@ -513,11 +519,17 @@ void FileWriter::let_go_of_idle() {
   TimePoint now = shared_.world.clock().now();
   if (shared_.leases.exclusive(inode_)) lease_seen_ = now;
   if (lease_seen_ + std::chrono::milliseconds(kWriterKeepsChunksMs) > now) return;
+  (void)retire_settled();
+}
+
+bool FileWriter::retire_settled() {
   std::vector<uint32_t> indexes;
   for (const auto& [index, chunk] : chunks_)
     indexes.push_back(index);
+  bool any = false;
   for (uint32_t index : indexes)
-    superseded(index);
+    any = superseded(index) || any;
+  return any;
 }
 
 void FileWriter::lose(Error error) {

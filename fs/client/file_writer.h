@@ -155,6 +155,8 @@ class FileWriter {
   // again. Before each use of chunks_, and before the lease is taken anew.
   void let_go_of_idle();
   void retire_clean();
+  // The chunks that are durable and committed. True if there were any.
+  bool retire_settled();
   Task<void> check_chunks();
   void drop_broken();
   Task<void> stop_retired();

@@ -113,6 +113,8 @@ Task<Result<void>> FileWriter::show_pages() {
 // ---------------------------------------------------------------- it is recalled, or lowered
 
 Task<void> FileWriter::give_up_lease(bool forget) {
+  // A write that began under the lease may still wait for memory, and have nothing to show.
+  { Semaphore::Permit turn = co_await write_mutex_.lock(); }
   Result<void> synced = co_await sync_as(SyncKind::kAll);
   if (!synced && dirty()) {
     log_error("client.recall_lost_data", "inode={} error={}", inode_, quoted(synced.error().message()));

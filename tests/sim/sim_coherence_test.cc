@@ -10,6 +10,7 @@
 
 #include "common/base/units.h"
 #include "common/runtime/sync.h"
+#include "common/runtime/task_group.h"
 #include "tests/support/sim_cluster.h"
 
 namespace cairn {
@@ -302,12 +303,17 @@ TEST_F(Coherence, AMountThatWasStoppedForAMinuteServesNothingOld) {
 // As the kernel: it lets go of the pages only when what a process had stored in one of them is written.
 class StoredPage : public KernelCaches {
  public:
-  StoredPage(World& world, FS& fs, FS::HandleId handle) : fs_(fs), handle_(handle), writes_(world.executor()) {}
+  StoredPage(World& world, FS& fs, FS::HandleId handle)
+      : fs_(fs), handle_(handle), writes_(world.executor()), tasks_(world.executor(), world.clock()) {}
+  bool synced = false;  // somebody syncs it at once
   Task<void> forget_pages(InodeId) override {
     asked = true;
     while (!write)
       co_await writes_.wait();
     written = co_await fs_.write_pages(handle_, 0, text("stored"));
+    if (!synced) co_return;
+    tasks_.spawn(sync());
+    (void)co_await tasks_.sleep_for(200ms);
   }
   Task<void> forget_attributes(InodeId) override { co_return; }
   Task<void> forget_name(InodeId, std::string) override { co_return; }
@@ -317,6 +323,8 @@ class StoredPage : public KernelCaches {
     writes_.notify_all();
   }
 
+  Task<void> sync() { (void)co_await fs_.fsync(handle_, false); }
+
   bool asked = false, write = false;
   std::optional<Result<void>> written;
 
@@ -324,6 +332,7 @@ class StoredPage : public KernelCaches {
   FS& fs_;
   FS::HandleId handle_;
   Condition writes_;
+  TaskGroup tasks_;
 };
 
 class CoherenceOfThree : public Coherence {
@@ -359,6 +368,41 @@ TEST_F(CoherenceOfThree, APageStoredInAMappingIsWrittenThoughNobodyAsksForItAnyM
   EXPECT_TRUE(kernel.written->has_value()) << kernel.written->error().message();
   cluster_.file_system(1)->set_kernel_caches(nullptr);
   EXPECT_EQ(read(1, ours), "stored");
+}
+
+// A mount that lost its exclusive lease to a reader keeps the chunk that it has open, and seals it after its last
+// close. By then it may be asking for the lease again, and the other mount, which lets go, may have stored in a
+// mapping.
+TEST_F(Coherence, AChunkThatWasOnlyToBeSealedMayBeSomebodyElsesByThen) {
+  for (Duration wait = 0ms; wait < 40ms; wait += 2ms) {
+    std::string name = "f" + std::to_string(wait.count());
+    InodeId file;
+    FS::HandleId first = create(0, name, &file);
+    write(0, first, 0, "before");
+    run_void(0, [&](FS& fs) { return fs.fsync(first, false); });
+    FS::HandleId theirs = open(1, file);
+    EXPECT_EQ(read(1, theirs), "before");
+    StoredPage kernel(cluster_.mount_node(1), *cluster_.file_system(1), theirs);
+    kernel.synced = kernel.write = true;
+    cluster_.file_system(1)->set_kernel_caches(&kernel);
+    std::optional<Result<void>> written;
+    cluster_.mount_node(0).spawn([](FS& fs, FS::HandleId handle, std::optional<Result<void>>* out) -> Task<void> {
+      Result<void> done = co_await fs.write(handle, 6, text(" after"));
+      *out = std::move(done);
+    }(*cluster_.file_system(0), first, &written));
+    close(0, first);
+    cluster_.simulator().run_for(wait);
+    FS::HandleId again = open(0, file);
+    ASSERT_TRUE(cluster_.simulator().run_until([&] { return written.has_value(); }, 10s));
+    EXPECT_TRUE(written->has_value()) << wait.count() << ": " << written->error().message();
+    cluster_.simulator().run_for(1s);
+    auto synced = cluster_.run<Result<void>>(0, [&](FS& fs) { return fs.fsync(again, false); });
+    ASSERT_TRUE(synced);
+    EXPECT_TRUE(synced->has_value()) << wait.count() << ": " << synced->error().message();
+    cluster_.file_system(1)->set_kernel_caches(nullptr);
+    EXPECT_EQ(read(1, theirs), "stored after");
+    EXPECT_EQ(read(0, again), "stored after");
+  }
 }
 
 }  // namespace
