@@ -468,6 +468,7 @@ std::optional<Error> FileWriter::broken_chunk() const {
 }
 
 void FileWriter::failed(Error error) {
+  log_warning("client.write_failed", "inode={} error={}", inode_, quoted(error.message()));
   ++error_count_;
   last_error_ = std::move(error);
   drop_broken();

@@ -46,6 +46,10 @@ Task<Result<void>> FileWriter::write_pages(uint64_t offset, Buffer data) {
   Result<void> written = co_await write_pages_until(offset, std::move(data), deadline());
   --writing_pages_;
   shared_.leases.tell_news();
+  // The kernel says so to one who syncs, if there is one, and only that it was an input/output error.
+  if (!written)
+    log_warning("client.pages_not_written", "inode={} offset={} error={}", inode_, offset,
+                quoted(written.error().message()));
   co_return written;
 }
 
