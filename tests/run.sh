@@ -124,6 +124,7 @@ for preset in "${presets[@]}"; do
       ran=true
     fi
     sed -n '/tests passed, /,$p; /No tests were found/p' "build/$preset.ctest.log"
+    sed -n '/^failed:$/,/^$/p' "build/$preset.ctest.log"  # why, in a line each
   fi
 done
 if [ ${#failed[@]} = 0 ] && ! $ran; then

@@ -221,10 +221,11 @@ def main(tests, only_by_name=(), masters=1, tcp=False):
             test(cluster)
             print(f"ok      {test.__name__} ({time.monotonic() - begin:.1f} s)", flush=True)
         except BaseException:
-            failed.append(test.__name__)
-            print(f"FAILED  {test.__name__}", flush=True)
-            traceback.print_exc()
+            # The logs are long, and whoever reads a part of the output reads its end: why it failed comes last.
             cluster.logs()
+            reason = traceback.format_exc().strip()
+            failed.append(f"{test.__name__}: {reason.splitlines()[-1][:300]}")
+            print(f"FAILED  {test.__name__}\n{reason}", flush=True)
         finally:
             cluster.clean()
-    sys.exit(f"failed: {', '.join(failed)}" if failed else 0)
+    sys.exit("failed:\n" + "\n".join(failed) if failed else 0)
