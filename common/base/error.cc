@@ -43,6 +43,7 @@ constexpr auto kCodes = std::to_array<CodeInfo>({
     {ErrorCode::kAgain, "again", EAGAIN},
     {ErrorCode::kBadHandle, "bad_handle", EBADF},
     {ErrorCode::kNoMemory, "no_memory", ENOMEM},
+    {ErrorCode::kNoLocks, "no_locks", ENOLCK},
     {ErrorCode::kTimeout, "timeout", EIO},
     {ErrorCode::kUnavailable, "unavailable", EIO},
     {ErrorCode::kCancelled, "cancelled", EIO},

@@ -41,6 +41,7 @@ enum class ErrorCode : uint16_t {
   kAgain = 26,           // EAGAIN
   kBadHandle = 27,       // EBADF
   kNoMemory = 28,        // ENOMEM
+  kNoLocks = 29,         // ENOLCK
 
   // What servers and the runtime tell one another; applications see EIO unless noted.
   kTimeout = 100,        // a deadline passed; the outcome is unknown

@@ -3,6 +3,7 @@
 
 using Cxx = import "/capnp/c++.capnp";
 using Types = import "/common/proto/types.capnp";
+using Meta = import "/common/proto/meta.capnp";
 using Control = import "/common/proto/control.capnp";
 $Cxx.namespace("cairn::wire");
 
@@ -205,4 +206,66 @@ struct RestoreStatusReply {
 }
 
 struct AcceptRestoreRequest {
+}
+
+# ---------------------------------------------------------------- who holds what up
+
+struct SessionName {
+  session @0 :UInt64;
+  host @1 :Text;
+  mountpoint @2 :Text;
+}
+
+struct LockInfo {
+  inode @0 :UInt64;
+  lock @1 :Meta.FileLock;
+  waits @2 :Bool;                 # for it; else it is held
+}
+
+struct ListLocksRequest {
+  inode @0 :UInt64;               # 0: of all, as far as the master knows them
+}
+
+struct ListLocksReply {
+  locks @0 :List(LockInfo);
+  sessions @1 :List(SessionName); # that occur in them
+  more @2 :Bool;                  # there are too many to list
+}
+
+struct BreakLocksRequest {
+  inode @0 :UInt64;
+}
+
+struct BreakLocksReply {
+  locks @0 :List(LockInfo);       # that were taken away
+  sessions @1 :List(SessionName);
+}
+
+struct LeaseInfo {
+  session @0 :UInt64;
+  exclusive @1 :Bool;
+  recalled @2 :Bool;              # asked about it, and has not answered
+  recalledMs @3 :UInt64;          # for so long
+}
+
+struct ChangeInfo {
+  session @0 :UInt64;
+  kind @1 :Meta.RecallKind = attributes;  # what others have to forget
+  name @2 :Data;                  # of kind name
+  unanswered @3 :UInt64;          # recalls that it waits for
+}
+
+struct WhyRequest {
+  inode @0 :UInt64;
+}
+
+struct WhyReply {
+  attributes @0 :Types.Attributes;
+  leases @1 :List(LeaseInfo);
+  changes @2 :List(ChangeInfo);   # under way
+  locks @3 :List(LockInfo);
+  locksAreLocal @4 :Bool;         # who holds the inode exclusively may have more
+  open @5 :List(UInt64);          # sessions that have it open
+  writing @6 :List(UInt64);       # chunks of it that are open for writing; the first few
+  sessions @7 :List(SessionName); # that occur above
 }

@@ -56,6 +56,19 @@ Result<T> decode(std::string_view bytes) = delete;
   X(ReturnLeasesRequest)      \
   X(LeaseNumberReply)
 
+#define CAIRN_LOCK_MESSAGES(X) \
+  X(TestLockRequest)           \
+  X(TestLockReply)             \
+  X(WaitLockRequest)           \
+  X(WaitLockReply)             \
+  X(CancelWaitRequest)         \
+  X(ListLocksRequest)          \
+  X(ListLocksReply)            \
+  X(BreakLocksRequest)         \
+  X(BreakLocksReply)           \
+  X(WhyRequest)                \
+  X(WhyReply)
+
 #define CAIRN_META_MESSAGES(X) \
   X(EmptyReply)                \
   X(LookupRequest)             \
@@ -139,6 +152,7 @@ Result<T> decode(std::string_view bytes) = delete;
 #define CAIRN_MESSAGES(X)    \
   CAIRN_MUTATION_MESSAGES(X) \
   CAIRN_LEASE_MESSAGES(X)    \
+  CAIRN_LOCK_MESSAGES(X)     \
   CAIRN_META_MESSAGES(X)     \
   CAIRN_CHUNK_MESSAGES(X)    \
   CAIRN_CONTROL_MESSAGES(X)  \

@@ -14,7 +14,7 @@ static void write(wire::Recall::Builder out, const Recall& in) {
 
 static void read(wire::Recall::Reader in, Recall& out) {
   wire::RecallKind kind = in.getKind();
-  if (kind < wire::RecallKind::NAME || kind > wire::RecallKind::GIVE_BACK) refuse("a kind of recall is unknown");
+  if (kind < wire::RecallKind::NAME || kind > wire::RecallKind::LOCKS_BROKEN) refuse("a kind of recall is unknown");
   read(in.getSequence(), out.sequence);
   out.kind = static_cast<RecallKind>(kind);
   read(in.getInode(), out.inode);

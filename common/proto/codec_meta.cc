@@ -284,11 +284,13 @@ static void read(wire::WriteLeaseRequest::Reader in, WriteLeaseRequest& out) {
 static void write(wire::WriteLeaseReply::Builder out, const WriteLeaseReply& in) {
   write(out.initAttributes(), in.attributes);
   write(out.initLease(), in.lease);
+  out.setNotLockedElsewhere(!in.locked_elsewhere);
 }
 
 static void read(wire::WriteLeaseReply::Reader in, WriteLeaseReply& out) {
   read(in.getAttributes(), out.attributes);
   read(in.getLease(), out.lease);
+  out.locked_elsewhere = !in.getNotLockedElsewhere();
 }
 
 static void write(wire::ReleaseWriteLeaseRequest::Builder out, const ReleaseWriteLeaseRequest& in) {

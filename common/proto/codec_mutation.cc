@@ -1,5 +1,4 @@
-#include "common/proto/codec_wire.h"
-#include "common/proto/meta.capnp.h"
+#include "common/proto/codec_locks.h"
 
 namespace cairn {
 
@@ -219,6 +218,36 @@ static void read(wire::ReturnChunksOp::Reader in, ReturnChunksOp& out) {
   read(in.getChunks(), out.chunks);
 }
 
+static void write(wire::SetLockOp::Builder out, const SetLockOp& in) {
+  out.setInode(wire_of(in.inode));
+  write(out.initLock(), in.lock);
+}
+
+static void read(wire::SetLockOp::Reader in, SetLockOp& out) {
+  read(in.getInode(), out.inode);
+  read(in.getLock(), out.lock);
+}
+
+static void write(wire::ReplaceLocksOp::Builder out, const ReplaceLocksOp& in) {
+  out.setInode(wire_of(in.inode));
+  write(out.initLocks(count(in.locks)), in.locks);
+}
+
+static void read(wire::ReplaceLocksOp::Reader in, ReplaceLocksOp& out) {
+  read(in.getInode(), out.inode);
+  read(in.getLocks(), out.locks);
+}
+
+static void write(wire::ReleaseLocksOp::Builder out, const ReleaseLocksOp& in) {
+  out.setInode(wire_of(in.inode));
+  write(out.initOwners(count(in.owners)), in.owners);
+}
+
+static void read(wire::ReleaseLocksOp::Reader in, ReleaseLocksOp& out) {
+  read(in.getInode(), out.inode);
+  read(in.getOwners(), out.owners);
+}
+
 namespace {
 
 struct OpWriter {
@@ -236,6 +265,9 @@ struct OpWriter {
   void operator()(const ReleaseOrphansOp& op) { write(out.initReleaseOrphans(), op); }
   void operator()(const GrantChunksOp& op) { write(out.initGrantChunks(), op); }
   void operator()(const ReturnChunksOp& op) { write(out.initReturnChunks(), op); }
+  void operator()(const SetLockOp& op) { write(out.initSetLock(), op); }
+  void operator()(const ReplaceLocksOp& op) { write(out.initReplaceLocks(), op); }
+  void operator()(const ReleaseLocksOp& op) { write(out.initReleaseLocks(), op); }
 };
 
 }  // namespace
@@ -272,6 +304,12 @@ static void read(wire::MetaOp::Reader in, MetaOp& out) {
       return read(in.getGrantChunks(), out.emplace<GrantChunksOp>());
     case wire::MetaOp::RETURN_CHUNKS:
       return read(in.getReturnChunks(), out.emplace<ReturnChunksOp>());
+    case wire::MetaOp::SET_LOCK:
+      return read(in.getSetLock(), out.emplace<SetLockOp>());
+    case wire::MetaOp::REPLACE_LOCKS:
+      return read(in.getReplaceLocks(), out.emplace<ReplaceLocksOp>());
+    case wire::MetaOp::RELEASE_LOCKS:
+      return read(in.getReleaseLocks(), out.emplace<ReleaseLocksOp>());
     case wire::MetaOp::UNSET:
       break;
   }
@@ -302,6 +340,9 @@ static void write(wire::MutationReply::Builder out, const MutationReply& in) {
   write(out.initGrants(count(in.grants)), in.grants);
   write(out.initLease(), in.lease);
   if (in.parent_lease != Lease()) write(out.initParentLease(), in.parent_lease);
+  if (in.conflict) write(out.initConflict(), *in.conflict);
+  out.setNotLockedElsewhere(!in.locked_elsewhere);
+  out.setNotLeasedElsewhere(!in.leased_elsewhere);
 }
 
 static void read(wire::MutationReply::Reader in, MutationReply& out) {
@@ -312,6 +353,9 @@ static void read(wire::MutationReply::Reader in, MutationReply& out) {
   read(in.getGrants(), out.grants);
   read(in.getLease(), out.lease);
   read(in.getParentLease(), out.parent_lease);
+  if (in.hasConflict()) read(in.getConflict(), out.conflict.emplace());
+  out.locked_elsewhere = !in.getNotLockedElsewhere();
+  out.leased_elsewhere = !in.getNotLeasedElsewhere();
 }
 
 CAIRN_MUTATION_MESSAGES(CAIRN_DEFINE_CODEC)

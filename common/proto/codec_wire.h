@@ -98,6 +98,9 @@ inline StringOnWire wire_of(const std::string& string) {
 inline uint32_t wire_of(uint32_t number) {
   return number;
 }
+inline uint64_t wire_of(uint64_t number) {
+  return number;
+}
 
 inline void read_string(const char* data, size_t size, std::string& out) {
   if (size > kMaxStringBytes) refuse("a string is too long");

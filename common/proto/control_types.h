@@ -159,4 +159,46 @@ struct RestoreStatusReply {
 // What only servers know becomes garbage from now on. kBusy before all have been heard.
 struct AcceptRestoreRequest {};
 
+// ---------------------------------------------------------------- who holds what up (cairn lock, cairn why)
+
+struct SessionName { SessionId session; std::string host; std::string mountpoint; };
+struct LockInfo {
+  InodeId inode;
+  FileLock lock;
+  bool waits = false;                  // for it; else it is held
+};
+// Of one inode, after whoever decides its locks alone has handed them over; 0: all that the master knows.
+struct ListLocksRequest { InodeId inode; };
+struct ListLocksReply {
+  std::vector<LockInfo> locks;
+  std::vector<SessionName> sessions;   // that occur in them
+  bool more = false;                   // there are too many to list
+};
+struct BreakLocksRequest { InodeId inode; };
+struct BreakLocksReply { std::vector<LockInfo> locks; std::vector<SessionName> sessions; };  // that were taken away
+
+struct LeaseInfo {
+  SessionId session;
+  bool exclusive = false;
+  bool recalled = false;               // has been asked about it, and has not answered
+  uint64_t recalled_ms = 0;            // for so long
+};
+struct ChangeInfo {
+  SessionId session;                   // that changes it; 0: a command
+  RecallKind kind = RecallKind::kAttributes;  // what others have to forget; kWriter: it is to hold it exclusively
+  std::string name;                    // kName
+  uint64_t unanswered = 0;             // recalls that it waits for
+};
+struct WhyRequest { InodeId inode; };
+struct WhyReply {
+  Attributes attributes;
+  std::vector<LeaseInfo> leases;
+  std::vector<ChangeInfo> changes;     // under way
+  std::vector<LockInfo> locks;
+  bool locks_are_local = false;        // who holds it exclusively may have more, decided there
+  std::vector<SessionId> open;         // that have it open
+  std::vector<ChunkId> writing;        // chunks of it that are open for writing; the first few
+  std::vector<SessionName> sessions;   // that occur above
+};
+
 }  // namespace cairn

@@ -26,6 +26,9 @@ struct MetaOp {
     releaseOrphans @11 :ReleaseOrphansOp;
     grantChunks @12 :GrantChunksOp;
     returnChunks @13 :ReturnChunksOp;
+    setLock @14 :SetLockOp;
+    replaceLocks @15 :ReplaceLocksOp;
+    releaseLocks @16 :ReleaseLocksOp;
   }
 }
 
@@ -148,6 +151,44 @@ struct ReturnChunksOp {
   chunks @0 :List(UInt64);        # granted to this session and not used
 }
 
+enum LockKind {
+  unset @0;
+  posix @1;                       # fcntl: byte ranges
+  flock @2;                       # whole files
+}
+
+enum LockMode {
+  unset @0;
+  unlock @1;
+  shared @2;
+  exclusive @3;
+}
+
+struct FileLock {
+  session @0 :UInt64;             # whose it is; what a client sends is its own
+  owner @1 :UInt64;               # as the session's kernel names it
+  kind @2 :LockKind = posix;
+  mode @3 :LockMode = shared;
+  start @4 :UInt64;
+  end @5 :UInt64 = 0x7fffffffffffffff;  # the last byte; 2^63 - 1: to the end of the file
+  pid @6 :UInt32;                 # on the session's machine
+}
+
+struct SetLockOp {
+  inode @0 :UInt64;
+  lock @1 :FileLock;
+}
+
+struct ReplaceLocksOp {
+  inode @0 :UInt64;
+  locks @1 :List(FileLock);       # all of this session
+}
+
+struct ReleaseLocksOp {
+  inode @0 :UInt64;
+  owners @1 :List(UInt64);
+}
+
 struct MutateRequest {
   session @0 :UInt64;
   sequence @1 :UInt64;            # the session's, from 1; a retry repeats it
@@ -166,6 +207,9 @@ struct MutationReply {
   grants @4 :List(Types.ChunkGrant);      # of GrantChunksOp
   lease @5 :Types.Lease;            # on attributes, and after a create on the name
   parentLease @6 :Types.Lease;      # on parent, and on newParent
+  conflict @7 :FileLock;            # of SetLockOp: what is in the way; null: nothing
+  notLockedElsewhere @8 :Bool;      # ops on locks: no other session has a lock on the inode, or waits for one
+  notLeasedElsewhere @9 :Bool;      # likewise: no other session has a lease on it
 }
 
 # ---------------------------------------------------------------- reads
@@ -318,6 +362,7 @@ struct WriteLeaseRequest {
 struct WriteLeaseReply {
   attributes @0 :Types.Attributes;
   lease @1 :Types.Lease;
+  notLockedElsewhere @2 :Bool;    # no other session has a lock on the inode, or waits for one
 }
 
 struct ReleaseWriteLeaseRequest {
@@ -367,6 +412,37 @@ struct ReportBadReplicaRequest {
   error @4 :UInt16;               # ErrorCode; 0: none was given
 }
 
+# ---------------------------------------------------------------- waiting for locks
+
+struct TestLockRequest {
+  session @0 :UInt64;
+  inode @1 :UInt64;
+  lock @2 :FileLock;
+}
+
+struct TestLockReply {
+  conflict @0 :FileLock;          # null: nothing is in the way
+}
+
+struct WaitLockRequest {
+  # Waits at the master until the lock may be free.
+
+  session @0 :UInt64;
+  inode @1 :UInt64;
+  lock @2 :FileLock;
+  wait @3 :UInt64;                # the session's own number for it
+  place @4 :UInt64;               # in the queue, from the answer before; 0: none yet
+}
+
+struct WaitLockReply {
+  place @0 :UInt64;
+}
+
+struct CancelWaitRequest {
+  session @0 :UInt64;
+  wait @1 :UInt64;
+}
+
 # ---------------------------------------------------------------- sessions
 
 struct OpenSessionRequest {
@@ -393,6 +469,7 @@ enum RecallKind {
   reader @4;
   writer @5;
   giveBack @6;
+  locksBroken @7;
 }
 
 struct Recall {

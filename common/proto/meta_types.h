@@ -54,6 +54,25 @@ struct Lease {
   bool operator==(const Lease&) const = default;
 };
 
+// ---------------------------------------------------------------- locks of files (docs/decisions/008-locks.md)
+
+// fcntl's byte ranges (of a process, or of an open file description: the kernel tells them apart by the owner only), and flock's whole files: two
+// worlds that know nothing of each other.
+enum class LockKind : uint8_t { kPosix = 1, kFlock = 2 };
+enum class LockMode : uint8_t { kUnlock = 1, kShared = 2, kExclusive = 3 };
+inline constexpr uint64_t kLockRangeEnd = INT64_MAX;  // as `end`: to the end of the file, wherever that is
+struct FileLock {
+  SessionId session;
+  uint64_t owner = 0;           // who holds it, as the session's kernel names it
+  LockKind kind = LockKind::kPosix;
+  LockMode mode = LockMode::kShared;
+  uint64_t start = 0;
+  uint64_t end = kLockRangeEnd; // the last byte; of a flock always kLockRangeEnd
+  uint32_t pid = 0;             // of the process that set it, on the session's machine
+
+  bool operator==(const FileLock&) const = default;
+};
+
 // ---------------------------------------------------------------- mutations: logged, applied exactly once
 
 struct CreateOp {               // mkdir, mknod, symlink and create are one
@@ -146,8 +165,26 @@ struct ReturnChunksOp {
   std::vector<ChunkId> chunks;
 };
 
+// Sets or (kUnlock) takes away one range of one owner of this session. What another owner has in the way is in the reply, and nothing is changed then
+// (but of a flock that is to change its mode, which is gone: flock(2)).
+struct SetLockOp {
+  InodeId inode;
+  FileLock lock;
+};
+// All locks that this session has on the inode, in place of those that are known: it held them under its exclusive lease, which it is about to give
+// back. kConflict, and nothing is changed, if another session has one in the way.
+struct ReplaceLocksOp {
+  InodeId inode;
+  std::vector<FileLock> locks;
+};
+// These owners of this session have no lock on the inode any more.
+struct ReleaseLocksOp {
+  InodeId inode;
+  std::vector<uint64_t> owners;
+};
+
 using MetaOp = std::variant<CreateOp, LinkOp, UnlinkOp, RmdirOp, RenameOp, SetAttributesOp, SetXattrOp, RemoveXattrOp, CommitOp, SetGoalOp,
-                            ReleaseOrphansOp, GrantChunksOp, ReturnChunksOp>;
+                            ReleaseOrphansOp, GrantChunksOp, ReturnChunksOp, SetLockOp, ReplaceLocksOp, ReleaseLocksOp>;
 
 // A chunk that this session may write.
 struct ChunkGrant {
@@ -168,6 +205,9 @@ struct MutationReply {
   std::vector<ChunkGrant> grants;     // GrantChunksOp
   Lease lease;                        // on `attributes`, and on the name for CreateOp
   Lease parent_lease;                 // on `parent` and `new_parent`: their attributes and the absence of names
+  std::optional<FileLock> conflict;   // SetLockOp: what is in the way
+  bool locked_elsewhere = true;       // ops on locks: another session has a lock on the inode, or waits for one; filled in by the leader
+  bool leased_elsewhere = true;       // likewise: another session has a lease on it
 
   bool operator==(const MutationReply&) const = default;
 };
@@ -253,7 +293,11 @@ struct GetLayoutReply { std::vector<ChunkLocation> chunks; Attributes attributes
 // The exclusive lease that a writer needs. Waits (up to the deadline) for the one who has it. Renewing is the same request;
 // refused with kWait when somebody else waits: flush, commit, release.
 struct WriteLeaseRequest { SessionId session; InodeId inode; bool renew = false; };
-struct WriteLeaseReply { Attributes attributes; Lease lease; };
+struct WriteLeaseReply {
+  Attributes attributes;
+  Lease lease;
+  bool locked_elsewhere = true;  // another session has a lock on the inode, or waits for one; if not, locks are the lease's holder's to decide
+};
 struct ReleaseWriteLeaseRequest { SessionId session; InodeId inode; bool keep_shared = false; };
 // The answer to leases that were given back. Grants of them up to this number are over, also those that arrive later (they crossed with
 // the request).
@@ -269,6 +313,23 @@ struct RenewGrantRequest { SessionId session; ChunkId chunk; };
 // A reader found a replica that answers wrongly: the master looks into it.
 struct ReportBadReplicaRequest { SessionId session; ChunkId chunk; uint64_t version = 0; ServerId server; uint16_t error = 0; };
 
+// ---------------------------------------------------------------- waiting for locks: not in the log
+
+// What would be in the way of a lock (F_GETLK). Nothing: no value.
+struct TestLockRequest { SessionId session; InodeId inode; FileLock lock; };
+struct TestLockReply { std::optional<FileLock> conflict; };
+// Waits at the master until the lock may be free, in the order in which sessions asked, or for some seconds; then SetLockOp is tried again.
+// kDeadlock: those who are in the way wait for this owner.
+struct WaitLockRequest {
+  SessionId session;
+  InodeId inode;
+  FileLock lock;
+  uint64_t wait = 0;   // the session's own number for it, for CancelWaitRequest
+  uint64_t place = 0;  // in the queue, as the answer before said; 0: at its end
+};
+struct WaitLockReply { uint64_t place = 0; };
+struct CancelWaitRequest { SessionId session; uint64_t wait = 0; };
+
 // ---------------------------------------------------------------- sessions
 
 struct OpenSessionRequest { std::string host; std::string mountpoint; std::string program; };
@@ -281,6 +342,7 @@ enum class RecallKind : uint8_t {
   kReader = 4,      // held exclusively: flush, commit, keep it shared
   kWriter = 5,      // flush, commit, forget; the lease goes
   kGiveBack = 6,    // too many are held: `count` of the least useful are to be returned (return_leases)
+  kLocksBroken = 7, // the locks that this session had on the inode were taken away by an administrator; leases stay as they are
 };
 struct Recall {
   uint64_t sequence = 0;  // grants up to it, of the same term, are over for what it names

@@ -30,6 +30,7 @@ void Mount::drop_known(const Recall& recall) {
     }
     case RecallKind::kReader:
     case RecallKind::kGiveBack:
+    case RecallKind::kLocksBroken:
       return;
   }
 }

@@ -270,6 +270,10 @@ LeaseTable::Answered LeaseTable::answered(SessionId session, const RecallAnswer&
   Recall recall = std::move(found->second.recall);
   ChangeId change = found->second.change;
   known->pending.erase(found);
+  if (recall.kind == RecallKind::kLocksBroken) {
+    drop_if_unused(*known);
+    return {.known = true, .complete = 0};
+  }
   bool exclusive = known->exclusive.contains(recall.inode);
   bool goes = answer.returned || recall.kind == RecallKind::kContent || recall.kind == RecallKind::kWriter;
   if (recall.kind == RecallKind::kGiveBack) {
@@ -414,6 +418,10 @@ Result<void> LeaseTable::reclaim(SessionId session, const std::vector<HeldLease>
   return {};
 }
 
+LeaseTable::Asked LeaseTable::locks_broken(SessionId session, InodeId inode) {
+  return {.session = session, .recall = add_pending(session_of(session), 0, RecallKind::kLocksBroken, inode)};
+}
+
 void LeaseTable::give_back(SessionId session, const std::vector<InodeId>& inodes) {
   Session* known = find_session(session);
   if (!known) return;
@@ -479,6 +487,28 @@ std::vector<LeaseTable::Holder> LeaseTable::holders(InodeId inode) const {
   for (Holder& holder : all)
     holder.recalled = recalled(holder.session, inode);
   std::ranges::sort(all, {}, &Holder::session);
+  return all;
+}
+
+uint64_t LeaseTable::oldest_pending(SessionId session, InodeId inode) const {
+  const Session* known = find_session(session);
+  if (!known) return 0;
+  auto found =
+      std::ranges::find_if(known->pending, [&](const auto& entry) { return entry.second.recall.inode == inode; });
+  return found == known->pending.end() ? 0 : found->first;
+}
+
+std::vector<LeaseTable::Changing> LeaseTable::changing(InodeId inode) const {
+  std::vector<Changing> all;
+  auto found = changing_.find(inode);
+  if (found == changing_.end()) return all;
+  for (ChangeId id : found->second) {
+    const Change& change = changes_.at(id);
+    for (const Touched& touched : change.touched) {
+      Changing one{.by = change.by, .touched = touched, .pending = change.pending};
+      if (touched.inode == inode && std::ranges::find(all, one) == all.end()) all.push_back(one);
+    }
+  }
   return all;
 }
 

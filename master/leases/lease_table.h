@@ -127,6 +127,8 @@ class LeaseTable {
   // where somebody has it exclusively, more than a session may have (kConflict: the session has to be ended; what was
   // claimed before the wrong one stays until then).
   Result<void> reclaim(SessionId session, const std::vector<HeldLease>& leases);
+  // What the session has to be told of: its locks on the inode were taken away. No lease changes with its answer.
+  Asked locks_broken(SessionId session, InodeId inode);
   // Shared leases only; what is held exclusively, or not at all, stays as it is. Grants up to mark() are over then.
   void give_back(SessionId session, const std::vector<InodeId>& inodes);
   // Nothing of it is left; its pending recalls count as answered. Gives the changes that waited for it last.
@@ -148,6 +150,16 @@ class LeaseTable {
     bool operator==(const Holder&) const = default;
   };
   std::vector<Holder> holders(InodeId inode) const;  // by session
+  // The first number of a recall of the inode that the session has not answered. 0: none.
+  uint64_t oldest_pending(SessionId session, InodeId inode) const;
+  struct Changing {
+    SessionId by;
+    Touched touched;
+    size_t pending = 0;  // recalls of the whole change that are not answered
+
+    bool operator==(const Changing&) const = default;
+  };
+  std::vector<Changing> changing(InodeId inode) const;  // in the order in which they began
   size_t shared_count() const { return shared_count_; }
   size_t exclusive_count() const { return exclusive_.size(); }
   size_t shared_of(SessionId session) const;

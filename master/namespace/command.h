@@ -201,10 +201,15 @@ struct FinishKeptDump {
   uint64_t size = 0;
 };
 
+// ---------------------------------------------------------------- locks of files (ops/locks.cc)
+
+// All locks of all sessions on the inode go; no error if there are none. The leader has had them handed over to it before.
+struct BreakLocks { InodeId inode; };
+
 using Command = std::variant<SessionMutation, MakeCluster, RotateKeys, Tick, OpenSession, RenewSessions, EndSession, RegisterServer, RemoveServer,
                              BeginRaise, FinishRaise, AbandonRaise, SealChunk, SetReplicas, MarkReplica, MarkReplicas, AddGarbage, RemoveGarbage, CloseInodes,
                              DropServer, BeginRestore, AdoptReplicas, SettleRestore, AcceptRestore, AttachFound,
-                             BeginKeptDump, GrantKeptDumpChunk, FinishKeptDump>;
+                             BeginKeptDump, GrantKeptDumpChunk, FinishKeptDump, BreakLocks>;
 
 struct LogEntry {
   LogContext context;

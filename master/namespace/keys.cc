@@ -108,6 +108,13 @@ std::string work(uint64_t number) {
   return single(Kind::kWork, number);
 }
 
+std::string locks(InodeId inode) {
+  return single(Kind::kLocks, inode.value);
+}
+std::string session_locks(SessionId session, InodeId inode) {
+  return pair(Kind::kSessionLocks, session.value, inode.value);
+}
+
 std::string prefix(Kind kind) {
   return std::string(1, static_cast<char>(kind));
 }
@@ -144,6 +151,8 @@ bool is_looked_up(std::string_view key) {
     case Kind::kSessionOrphan:
     case Kind::kServer:
     case Kind::kGarbageDue:
+    case Kind::kLocks:
+    case Kind::kSessionLocks:
       return false;
     default:
       return true;

@@ -35,6 +35,8 @@ enum class Kind : char {
   kGarbage = 'g',       // server, chunk
   kGarbageDue = 'h',    // server, due time, chunk
   kWork = 'w',          // number
+  kLocks = 'l',         // inode
+  kSessionLocks = 'm',  // session, inode
 };
 
 std::string cluster();
@@ -57,6 +59,8 @@ std::string server(ServerId server);
 std::string garbage(ServerId server, ChunkId chunk);
 std::string garbage_due(ServerId server, uint64_t due_ms, ChunkId chunk);
 std::string work(uint64_t number);
+std::string locks(InodeId inode);
+std::string session_locks(SessionId session, InodeId inode);
 
 // All records of a kind, or those of a kind whose first id is this one.
 std::string prefix(Kind kind);

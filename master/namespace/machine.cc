@@ -57,7 +57,8 @@ Result<std::vector<Reply>> Machine::apply(const LogEntry& entry) {
 }
 
 Result<void> Machine::Impl::load() {
-  for (keys::Kind kind : {keys::Kind::kCluster, keys::Kind::kCounters, keys::Kind::kSession, keys::Kind::kServer}) {
+  for (keys::Kind kind :
+       {keys::Kind::kCluster, keys::Kind::kCounters, keys::Kind::kSession, keys::Kind::kServer, keys::Kind::kLocks}) {
     Result<void> decoded;
     const std::string prefix = keys::prefix(kind);
     Result<void> read = scan_store(store, prefix, prefix, [&](std::string_view key, std::string_view value) {
@@ -70,7 +71,7 @@ Result<void> Machine::Impl::load() {
   return {};
 }
 
-// Sessions, servers, the cluster and the counters are also kept decoded.
+// Sessions, servers, locks, the cluster and the counters are also kept decoded.
 Result<void> Machine::Impl::update_tables(std::string_view key, const std::optional<std::string>& value) {
   switch (static_cast<keys::Kind>(key.front())) {
     case keys::Kind::kSession:
@@ -85,6 +86,12 @@ Result<void> Machine::Impl::update_tables(std::string_view key, const std::optio
         return {};
       }
       return decode(*value, tables.servers[ServerId{keys::first_id(key)}]);
+    case keys::Kind::kLocks:
+      if (!value) {
+        tables.locks.erase(InodeId{keys::first_id(key)});
+        return {};
+      }
+      return decode(*value, tables.locks[InodeId{keys::first_id(key)}]);
     case keys::Kind::kCluster:
       CHECK(value);
       return decode(*value, tables.cluster.emplace());

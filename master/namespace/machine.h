@@ -18,6 +18,7 @@
 #include "common/base/ids.h"
 #include "common/base/result.h"
 #include "common/kv/kv_store.h"
+#include "common/locks/inode_locks.h"
 #include "common/proto/meta_types.h"
 #include "master/namespace/command.h"
 #include "master/namespace/records.h"
@@ -111,6 +112,12 @@ class Machine {
   std::vector<SessionEntry> sessions() const;              // those that have ended but wait for recovery too
   Result<ServerRecord> server(ServerId server) const;      // kNotFound
   std::vector<ServerEntry> servers() const;
+
+  // ------------------------------------------------------------ locks of files
+  // Always in memory. Without those of sessions that have ended.
+  InodeLocks locks(InodeId inode) const;
+  // Inodes that have some, above `after`, ascending; at most `max`.
+  std::vector<InodeId> locked_inodes(InodeId after, size_t max) const;
 
   // A consistent view of every record, as it is between two entries, for an export. Must not outlive the machine; the store cannot be opened anew
   // while it is there.

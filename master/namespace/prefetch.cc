@@ -79,6 +79,14 @@ void touch_op(const RecordReader& reader, const ReturnChunksOp& op) {
     reader.chunk(chunk);
 }
 
+void touch_op(const RecordReader& reader, const SetLockOp& op) {
+  reader.inode(op.inode);
+}
+void touch_op(const RecordReader& reader, const ReplaceLocksOp& op) {
+  reader.inode(op.inode);
+}
+void touch_op(const RecordReader&, const ReleaseLocksOp&) {}  // locks are in memory
+
 void touch_command(const RecordReader& reader, const SessionMutation& m) {
   std::visit([&](const auto& op) { touch_op(reader, op); }, m.op);
 }

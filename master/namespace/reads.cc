@@ -317,6 +317,26 @@ Result<SessionRecord> Machine::session(SessionId session) const {
   return found->second;
 }
 
+InodeLocks Machine::locks(InodeId inode) const {
+  std::shared_lock lock(impl_->memory_lock);
+  auto found = impl_->tables.locks.find(inode);
+  if (found == impl_->tables.locks.end()) return {};
+  InodeLocks living;
+  for (const FileLock& held : found->second.all()) {
+    auto session = impl_->tables.sessions.find(held.session);
+    if (session != impl_->tables.sessions.end() && !session->second.ended) living.add(held);
+  }
+  return living;
+}
+
+std::vector<InodeId> Machine::locked_inodes(InodeId after, size_t max) const {
+  std::shared_lock lock(impl_->memory_lock);
+  std::vector<InodeId> inodes;
+  for (auto it = impl_->tables.locks.upper_bound(after); it != impl_->tables.locks.end() && inodes.size() < max; ++it)
+    inodes.push_back(it->first);
+  return inodes;
+}
+
 std::vector<SessionEntry> Machine::sessions() const {
   std::shared_lock lock(impl_->memory_lock);
   std::vector<SessionEntry> all;

@@ -1,7 +1,10 @@
 #include "master/namespace/transaction.h"
 
 #include <algorithm>
+#include <set>
 #include <utility>
+
+#include "common/base/check.h"
 
 namespace cairn {
 
@@ -29,6 +32,37 @@ std::optional<SessionRecord> Transaction::session(SessionId id) const {
   auto found = before_.sessions.find(id);
   if (found == before_.sessions.end()) return std::nullopt;
   return found->second;
+}
+
+InodeLocks Transaction::locks(InodeId inode) const {
+  if (auto changed = changes_.find(keys::locks(inode)); changed != changes_.end()) {
+    InodeLocks locks;
+    if (changed->second) CHECK(decode(*changed->second, locks).has_value());  // encoded in this entry
+    return locks;
+  }
+  auto found = before_.locks.find(inode);
+  return found == before_.locks.end() ? InodeLocks() : found->second;
+}
+
+void Transaction::put_locks(InodeId inode, const InodeLocks& locks) {
+  const InodeLocks before = this->locks(inode);
+  if (before == locks) return;
+  std::set<SessionId> had, has;
+  for (const FileLock& lock : before.all())
+    had.insert(lock.session);
+  for (const FileLock& lock : locks.all())
+    has.insert(lock.session);
+  for (SessionId session : had) {
+    if (!has.contains(session)) erase(keys::session_locks(session, inode));
+  }
+  for (SessionId session : has) {
+    if (!had.contains(session)) put(keys::session_locks(session, inode), std::string());
+  }
+  if (!locks.empty()) {
+    put(keys::locks(inode), encode(locks));
+  } else if (!had.empty()) {
+    erase(keys::locks(inode));
+  }
 }
 
 void Transaction::set_session(SessionId id, SessionChange session) {

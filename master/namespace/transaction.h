@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "common/kv/kv_store.h"
+#include "common/locks/inode_locks.h"
 #include "master/namespace/record_cache.h"
 #include "master/namespace/record_reader.h"
 
@@ -29,6 +30,7 @@ class Transaction final : public RecordReader {
     std::optional<ClusterRecord> cluster;
     std::map<SessionId, SessionRecord> sessions;
     std::map<ServerId, ServerRecord> servers;
+    std::map<InodeId, InodeLocks> locks;
   };
 
   Transaction(const KvStore& store, RecordCache& cache, const LogContext& context, const Tables& before);
@@ -49,6 +51,8 @@ class Transaction final : public RecordReader {
   std::optional<ClusterRecord> cluster() const;
   std::optional<ServerRecord> server(ServerId id) const;
   std::optional<SessionRecord> session(SessionId id) const;
+  InodeLocks locks(InodeId inode) const;  // none: empty
+  void put_locks(InodeId inode, const InodeLocks& locks);  // with the index by session
   void put_session(SessionId id, SessionRecord session) { set_session(id, std::move(session)); }
   void erase_session(SessionId id) { set_session(id, std::nullopt); }
 

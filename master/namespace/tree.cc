@@ -123,6 +123,7 @@ void touch_content(InodeRecord& inode, FileTime now) {
 }
 
 void remove_inode(Transaction& tx, const InodeRecord& inode) {
+  tx.put_locks(inode.attributes.inode, {});
   const InodeId id = inode.attributes.inode;
   tx.erase(keys::inode(id));
   --tx.counters().inodes;

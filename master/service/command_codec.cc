@@ -103,6 +103,10 @@ void visit(Io& io, RemoveGarbage& v) {
 }
 
 template <class Io>
+void visit(Io& io, BreakLocks& v) {
+  io(v.inode);
+}
+template <class Io>
 void visit(Io& io, DropServer& v) {
   io(v.server);
 }

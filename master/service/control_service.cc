@@ -9,9 +9,16 @@ namespace {
 constexpr uint32_t kInfoChunksMax = 4096;
 }  // namespace
 
-ControlService::ControlService(MasterCore& core, ChunkKeeper& keeper, const LeaseTable& leases,
-                               const OpenFiles& open_files, std::string program)
-    : core_(core), keeper_(keeper), leases_(leases), open_files_(open_files), program_(std::move(program)) {}
+ControlService::ControlService(MasterCore& core, ChunkKeeper& keeper, SessionDesk::Kept kept, SessionDesk& sessions,
+                               std::string program)
+    : core_(core),
+      keeper_(keeper),
+      leases_(kept.leases),
+      open_files_(kept.open_files),
+      recalls_(kept.recalls),
+      locks_(kept.locks),
+      sessions_(sessions),
+      program_(std::move(program)) {}
 
 void ControlService::add_handlers(RpcServer& server) {
   add_handler<RegisterServerRequest>(server, this, &ControlService::register_server);
@@ -22,6 +29,9 @@ void ControlService::add_handlers(RpcServer& server) {
   add_handler<RemoveServerRequest>(server, this, &ControlService::remove_server);
   add_handler<RestoreStatusRequest>(server, this, &ControlService::restore_status);
   add_handler<AcceptRestoreRequest>(server, this, &ControlService::accept_restore);
+  add_handler<ListLocksRequest>(server, this, &ControlService::list_locks);
+  add_handler<BreakLocksRequest>(server, this, &ControlService::break_locks);
+  add_handler<WhyRequest>(server, this, &ControlService::why);
 }
 
 Result<void> ControlService::leading() const {

@@ -35,7 +35,8 @@ Result<std::string> DumpMaker::header() {
     records_->seek(key);
     if (!records_->valid() || records_->key() != key)
       return Error(ErrorCode::kUnavailable, "there is no cluster to export yet");
-    Result<void> read = key == keys::cluster() ? decode(records_->value(), cluster) : decode(records_->value(), counters);
+    Result<void> read =
+        key == keys::cluster() ? decode(records_->value(), cluster) : decode(records_->value(), counters);
     if (!read) return read.error();
   }
   header.cluster = cluster.cluster;
@@ -49,6 +50,9 @@ Result<std::string> DumpMaker::header() {
 
 Result<std::string> DumpMaker::page() {
   for (; records_->valid() && !writer_.page_full(); records_->next()) {
+    const auto kind = static_cast<keys::Kind>(records_->key().front());
+    // Whoever held a lock has to come again after a restore.
+    if (kind == keys::Kind::kLocks || kind == keys::Kind::kSessionLocks) continue;
     if (records_->key() != keys::cluster()) {
       writer_.add(records_->key(), records_->value());
       continue;

@@ -65,6 +65,7 @@ struct MasterServer::Impl {
   std::unique_ptr<OpenFiles> open_files;
   std::unique_ptr<UnheldFiles> unheld;
   std::unique_ptr<RecallDesk> recalls;
+  std::unique_ptr<LockDesk> locks;
   std::unique_ptr<SessionDesk> sessions;
   std::unique_ptr<ChunkKeeper> keeper;
   std::unique_ptr<MetaService> meta;
@@ -173,11 +174,13 @@ void MasterServer::Impl::serve() {
   open_files = std::make_unique<OpenFiles>();
   unheld = std::make_unique<UnheldFiles>(*leases);
   recalls = std::make_unique<RecallDesk>(*core, *leases);
-  SessionDesk::Kept kept{.leases = *leases, .open_files = *open_files, .unheld = *unheld, .recalls = *recalls};
+  locks = std::make_unique<LockDesk>(*core, *recalls);
+  SessionDesk::Kept kept{
+      .leases = *leases, .open_files = *open_files, .unheld = *unheld, .recalls = *recalls, .locks = *locks};
   sessions = std::make_unique<SessionDesk>(*core, kept);
   keeper = std::make_unique<ChunkKeeper>(*core, *unheld, settings.keeper);
   meta = std::make_unique<MetaService>(*core, kept, *sessions, *keeper);
-  control = std::make_unique<ControlService>(*core, *keeper, *leases, *open_files, settings.program);
+  control = std::make_unique<ControlService>(*core, *keeper, kept, *sessions, settings.program);
   group = std::make_unique<GroupService>(*core, cluster, advertised(), settings.program);
   exports = std::make_unique<ExportService>(*core, settings.program);
   RpcServerOptions options;
@@ -300,6 +303,7 @@ Task<void> MasterServer::Impl::close() {
   meta.reset();
   keeper.reset();
   sessions.reset();
+  locks.reset();
   recalls.reset();
   unheld.reset();
   open_files.reset();

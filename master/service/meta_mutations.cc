@@ -48,13 +48,26 @@ MetaOp summary_of(const MetaOp& op) {
     summary.open = create->open;
     return summary;
   }
+  if (const auto* set = std::get_if<SetLockOp>(&op)) return *set;
+  if (const auto* replace = std::get_if<ReplaceLocksOp>(&op))
+    return ReplaceLocksOp{.inode = replace->inode, .locks = {}};
+  if (const auto* release = std::get_if<ReleaseLocksOp>(&op))
+    return ReleaseLocksOp{.inode = release->inode, .owners = {}};
   return ReleaseOrphansOp{};
+}
+
+// Of an operation on locks: whose.
+InodeId locked_inode(const MetaOp& op) {
+  if (const auto* set = std::get_if<SetLockOp>(&op)) return set->inode;
+  if (const auto* replace = std::get_if<ReplaceLocksOp>(&op)) return replace->inode;
+  if (const auto* release = std::get_if<ReleaseLocksOp>(&op)) return release->inode;
+  return {};
 }
 
 // What frees space must work on a full disk too.
 bool frees_space(const MetaOp& op) {
   return std::holds_alternative<UnlinkOp>(op) || std::holds_alternative<RmdirOp>(op) ||
-         std::holds_alternative<CommitOp>(op) || std::holds_alternative<ReleaseOrphansOp>(op);
+         std::holds_alternative<CommitOp>(op) || std::holds_alternative<ReleaseOrphansOp>(op) || locked_inode(op);
 }
 
 }  // namespace
@@ -156,12 +169,26 @@ void MetaService::removal_over(InodeId inode) {
   removed_.notify_all();
 }
 
+// Whoever may come into somebody's way. What takes locks away, or hands over those of who holds the inode exclusively,
+// waits for nobody: answers to recalls wait for it.
+bool MetaService::sets_locks(SessionId session, const MetaOp& op) const {
+  if (const auto* set = std::get_if<SetLockOp>(&op)) return set->lock.mode != LockMode::kUnlock;
+  const auto* replace = std::get_if<ReplaceLocksOp>(&op);
+  return replace && leases_.writer(replace->inode) != session;
+}
+
 Task<Result<void>> MetaService::prepare(MutateRequest& request, Prepared& prepared, InodeId& losing,
                                         TimePoint deadline) {
   if (auto* grant = std::get_if<GrantChunksOp>(&request.op)) {
     co_await keeper_.settle();
     Result<void> placed = keeper_.place(*grant);
     co_return placed;
+  }
+  if (InodeId inode = locked_inode(request.op)) {
+    Result<void> alone;
+    if (sets_locks(request.session, request.op))
+      alone = co_await prepare_lock(request.session, inode, prepared, deadline);
+    co_return alone;
   }
   std::vector<Touched> touched = names_of(request.op);
   std::vector<Name> names;
@@ -220,6 +247,7 @@ void MetaService::finish(const MutateRequest& request, ChangeId change, Mutation
     keeper_.complete(grant, request.session);
   const auto* create = std::get_if<CreateOp>(&request.op);
   if (create && create->open) open_files_.open(request.session, reply.attributes.inode);
+  if (InodeId inode = locked_inode(request.op)) return finish_lock(request.session, inode, reply);
   bool may_hold = sessions_.may_hold(request.session);
   if (reply.parent.inode) reply.parent_lease = leases_.share_changed(change, reply.parent.inode, may_hold);
   if (reply.new_parent.inode && reply.new_parent.inode != reply.parent.inode) {
@@ -233,6 +261,7 @@ void MetaService::finish(const MutateRequest& request, ChangeId change, Mutation
     if (!sessions_.check(request.session)) return;
     reply.lease = leases_.make_exclusive_new(request.session, reply.attributes.inode);
     if (reply.lease.duration_ms != 0) unheld_.taken(reply.attributes.inode);
+    reply.locked_elsewhere = locks_.locked_elsewhere(reply.attributes.inode, request.session);
     return;
   }
   reply.lease = leases_.share_changed(change, reply.attributes.inode, may_hold);

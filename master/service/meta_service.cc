@@ -22,6 +22,7 @@ MetaService::MetaService(MasterCore& core, SessionDesk::Kept kept, SessionDesk& 
       open_files_(kept.open_files),
       unheld_(kept.unheld),
       recalls_(kept.recalls),
+      locks_(kept.locks),
       sessions_(sessions),
       keeper_(keeper),
       names_(core.world().executor()),
@@ -38,6 +39,9 @@ void MetaService::add_handlers(RpcServer& server) {
   add_handler<AnswerRecallsRequest>(server, this, &MetaService::answer_recalls);
   add_handler<ReturnLeasesRequest>(server, this, &MetaService::return_leases);
   add_handler<MutateRequest>(server, this, &MetaService::mutate);
+  add_handler<TestLockRequest>(server, this, &MetaService::test_lock);
+  add_handler<WaitLockRequest>(server, this, &MetaService::wait_lock);
+  add_handler<CancelWaitRequest>(server, this, &MetaService::cancel_wait);
   add_handler<LookupRequest>(server, this, &MetaService::lookup);
   add_handler<GetAttributesRequest>(server, this, &MetaService::get_attributes);
   add_handler<OpenRequest>(server, this, &MetaService::open);
@@ -357,6 +361,8 @@ Task<Result<WriteLeaseReply>> MetaService::write_lease(WriteLeaseRequest request
     co_return attributes.error();
   }
   reply.attributes = *attributes;
+  // Said at the moment of the answer: whoever comes later finds this lease, and recalls it.
+  reply.locked_elsewhere = locks_.locked_elsewhere(request.inode, request.session);
   co_return reply;
 }
 

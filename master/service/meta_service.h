@@ -54,6 +54,10 @@ class MetaService {
   Task<Result<ChunkGrant>> renew_grant(RenewGrantRequest request, RpcRequest rpc);
   Task<Result<EmptyReply>> report_bad_replica(ReportBadReplicaRequest request, RpcRequest rpc);
 
+  Task<Result<TestLockReply>> test_lock(TestLockRequest request, RpcRequest rpc);
+  Task<Result<WaitLockReply>> wait_lock(WaitLockRequest request, RpcRequest rpc);
+  Task<Result<EmptyReply>> cancel_wait(CancelWaitRequest request, RpcRequest rpc);
+
   // Leading, and the session is there.
   Result<void> ready(SessionId session) const;
   Task<Result<Attributes>> attributes_of(InodeId inode);
@@ -74,10 +78,15 @@ class MetaService {
     KeyedLocks<Name>::Holds names;
     KeyedLocks<InodeId>::Holds inodes;
     RecallDesk::Change change;
+    LockDesk::Interest lock;
   };
   // A name that is being created, removed or renamed, and an inode that is being changed, have one operation at a time,
   // so that what the leader finds out about them still holds when the command is applied.
   Task<Result<void>> prepare(MutateRequest& request, Prepared& prepared, InodeId& losing, TimePoint deadline);
+  // Nobody but the master decides this inode's locks when it is done, until `prepared` goes.
+  Task<Result<void>> prepare_lock(SessionId session, InodeId inode, Prepared& prepared, TimePoint deadline);
+  bool sets_locks(SessionId session, const MetaOp& op) const;
+  void finish_lock(SessionId session, InodeId inode, MutationReply& reply);
   bool goes_first(SessionId session, const MetaOp& op, InodeId inode) const;
   Task<Result<void>> lock_inodes(std::vector<InodeId> inodes, Prepared& prepared, TimePoint deadline);
   // Adds the inodes that the operation touches to the names; `losing`: one that may be about to lose its last name.
@@ -94,6 +103,7 @@ class MetaService {
   OpenFiles& open_files_;
   UnheldFiles& unheld_;
   RecallDesk& recalls_;
+  LockDesk& locks_;
   SessionDesk& sessions_;
   ChunkKeeper& keeper_;
   KeyedLocks<Name> names_;

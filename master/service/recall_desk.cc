@@ -29,6 +29,8 @@ const char* name_of(RecallKind kind) {
       return "writer";
     case RecallKind::kGiveBack:
       return "give_back";
+    case RecallKind::kLocksBroken:
+      return "locks_broken";
   }
   return "unknown";
 }
@@ -49,7 +51,7 @@ RecallDesk::RecallDesk(MasterCore& core, LeaseTable& table)
           core.world().metrics().gauge("cairn_master_leases", "Leases that sessions hold.", {{"kind", "exclusive"}})),
       tasks_(core.world().executor(), core.world().clock()) {
   for (auto kind : {RecallKind::kName, RecallKind::kAttributes, RecallKind::kContent, RecallKind::kReader,
-                    RecallKind::kWriter, RecallKind::kGiveBack}) {
+                    RecallKind::kWriter, RecallKind::kGiveBack, RecallKind::kLocksBroken}) {
     recalls_[kind] = &core.world().metrics().counter("cairn_master_recalls_total", "Recalls that were sent.",
                                                      {{"kind", name_of(kind)}});
   }
@@ -240,6 +242,14 @@ Task<Result<void>> RecallDesk::wait_turn(SessionId session, InodeId inode, TimeP
     if (leadership != leadership_) co_return core_.not_leader();
     if (!waited) co_return Error(ErrorCode::kOverload, "inode " + to_string(inode) + " is being written");
   }
+}
+
+Duration RecallDesk::unanswered_for(SessionId session, InodeId inode) const {
+  auto told = told_.find(session);
+  if (told == told_.end()) return Duration::zero();
+  auto asked = told->second->asked.find(table_.oldest_pending(session, inode));
+  if (asked == told->second->asked.end()) return Duration::zero();
+  return core_.world().clock().now() - asked->second;
 }
 
 // ---------------------------------------------------------------- sessions

@@ -78,6 +78,10 @@ class RecallDesk {
   // Of those that have been asked for all they have of this inode one at a time may write what was stored in mappings
   // of it: until it has answered. kWait: this session has not been asked, or has answered.
   Task<Result<void>> wait_turn(SessionId session, InodeId inode, TimePoint deadline);
+  // Tells the session that its locks on the inode were taken away.
+  void locks_broken(SessionId session, InodeId inode) { tell({table_.locks_broken(session, inode)}); }
+  // For how long the session has not answered what it was asked about the inode; zero if there is nothing.
+  Duration unanswered_for(SessionId session, InodeId inode) const;
   // Some session has given back an exclusive lease by itself.
   void lowered() { lowered_.notify_all(); }
 

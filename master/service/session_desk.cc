@@ -38,6 +38,7 @@ void SessionDesk::start_leading() {
   kept_.leases.begin_term(core_.term());
   kept_.open_files.clear();
   kept_.unheld.clear();
+  kept_.locks.stop_leading();
   kept_.recalls.start_leading({unclaimed_.begin(), unclaimed_.end()});
   tasks_.spawn(run(leadership_));
 }
@@ -45,11 +46,13 @@ void SessionDesk::start_leading() {
 void SessionDesk::stop_leading() {
   ++leadership_;
   kept_.recalls.stop_leading();
+  kept_.locks.stop_leading();
   reclaimed_.notify_all();
 }
 
 Task<void> SessionDesk::stop() {
   ++leadership_;
+  co_await kept_.locks.stop();
   co_await kept_.recalls.stop();
   co_await tasks_.stop();
 }
@@ -85,6 +88,7 @@ Task<void> SessionDesk::run(uint64_t leadership) {
 void SessionDesk::forget(SessionId session, bool by_itself) {
   kept_.open_files.end_session(session);
   kept_.recalls.session_ended(session, by_itself);
+  kept_.locks.session_ended(session);
   unclaimed_.erase(session);
   if (unclaimed_.empty()) reclaimed_.notify_all();
 }

@@ -16,6 +16,7 @@
 #include "master/leases/open_files.h"
 #include "master/leases/unheld_files.h"
 #include "master/service/core.h"
+#include "master/service/lock_desk.h"
 #include "master/service/recall_desk.h"
 
 namespace cairn {
@@ -28,6 +29,7 @@ class SessionDesk {
     OpenFiles& open_files;
     UnheldFiles& unheld;
     RecallDesk& recalls;
+    LockDesk& locks;
   };
   SessionDesk(MasterCore& core, Kept kept);
 

@@ -17,8 +17,9 @@ MAY_INCLUDE = {
     "common/rpc": ["common/base", "common/runtime", "common/proto"],
     "common/http": ["common/base", "common/runtime"],
     "common/dump": ["common/base"],
+    "common/locks": ["common/base", PLAIN_TYPES],
     "master/proto": ["common/base", "common/proto"],
-    "master/namespace": ["common/base", "common/kv/kv_store.h", PLAIN_TYPES],
+    "master/namespace": ["common/base", "common/kv/kv_store.h", "common/locks", PLAIN_TYPES],
     "master/leases": ["common/base", PLAIN_TYPES],
     "master/placement": ["common/base", PLAIN_TYPES],
     "master/consensus": ["common/base", "common/runtime", "common/kv", "common/proto", "common/rpc", "master/proto"],
@@ -33,7 +34,7 @@ MAY_INCLUDE = {
     "chunkserver/service": ["common/*", "chunkserver/store", "chunkserver/replication"],
     "chunkserver/agent": ["common/*", "chunkserver/store", "chunkserver/replication"],
     "chunkserver": ["common/*", "chunkserver/*"],
-    "fs/client": ["common/base", "common/runtime", "common/proto", "common/rpc"],
+    "fs/client": ["common/base", "common/locks", "common/runtime", "common/proto", "common/rpc"],
     "fs/fuse": ["common/*", "fs/client"],
     "fs/cli": ["common/*", "fs/client", "fs/fuse"],  # `cairn mount` is a command of the command line
     "fs": ["common/*", "fs/*"],
@@ -43,6 +44,7 @@ MAY_INCLUDE = {
 
 # Pure: no I/O, clock, event loop or message library, neither directly nor through a header that they include.
 PURE = [
+    "common/locks/*",
     "master/namespace/*",
     "master/leases/*",
     "master/placement/*",

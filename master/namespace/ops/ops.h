@@ -31,6 +31,9 @@ Result<MutationReply> apply_op(OpContext& op, const SetGoalOp& set);
 Result<MutationReply> apply_op(OpContext& op, const ReleaseOrphansOp& release);
 Result<MutationReply> apply_op(OpContext& op, const GrantChunksOp& grant);
 Result<MutationReply> apply_op(OpContext& op, const ReturnChunksOp& give_back);
+Result<MutationReply> apply_op(OpContext& op, const SetLockOp& set);
+Result<MutationReply> apply_op(OpContext& op, const ReplaceLocksOp& replace);
+Result<MutationReply> apply_op(OpContext& op, const ReleaseLocksOp& release);
 
 // ---------------------------------------------------------------- the leader's commands
 Reply apply_command(Transaction& tx, const SessionMutation& mutation);
@@ -61,6 +64,7 @@ Reply apply_command(Transaction& tx, const AttachFound& found);
 Reply apply_command(Transaction& tx, const BeginKeptDump& begin);
 Reply apply_command(Transaction& tx, const GrantKeptDumpChunk& grant);
 Reply apply_command(Transaction& tx, const FinishKeptDump& finish);
+Reply apply_command(Transaction& tx, const BreakLocks& locks);
 
 // ---------------------------------------------------------------- shared by several of them
 // The session's time is over: nothing of it is accepted any more; the rest is Tick's work.

@@ -114,10 +114,26 @@ Step drop_grants(Transaction& tx, WorkRecord& work, uint32_t budget) {
   return step;
 }
 
+// They are nobody's since the session has ended; what is left is their records.
+Step release_locks_step(Transaction& tx, SessionId session, uint32_t budget) {
+  const std::string prefix = keys::prefix(keys::Kind::kSessionLocks, session.value);
+  const std::vector<std::string> held = keys_from(tx, prefix, prefix, budget);
+  for (const std::string& key : held) {
+    const InodeId inode{keys::second_id(key)};
+    InodeLocks locks = tx.locks(inode);
+    locks.release_session(session);
+    tx.put_locks(inode, locks);
+  }
+  return {static_cast<uint32_t>(held.size()), held.size() < budget};
+}
+
 Step end_session_step(Transaction& tx, WorkRecord& work, uint32_t budget) {
   Step step = erase_all(tx, keys::prefix(keys::Kind::kReply, work.session.value), budget);
   if (!step.finished) return step;
   const std::string orphans = keys::prefix(keys::Kind::kSessionOrphan, work.session.value);
+  const Step locks = release_locks_step(tx, work.session, budget - step.used);
+  step.used += locks.used;
+  if (!locks.finished) return {step.used, false};
   const uint32_t left = budget - step.used;
   std::vector<std::string> held = keys_from(tx, orphans, orphans, left);
   for (const std::string& key : held)

@@ -48,7 +48,13 @@ inline void randomize(ChunkState& value, Random& random) {
   value = static_cast<ChunkState>(1 + random.below(2));
 }
 inline void randomize(RecallKind& value, Random& random) {
-  value = static_cast<RecallKind>(1 + random.below(6));
+  value = static_cast<RecallKind>(1 + random.below(7));
+}
+inline void randomize(LockKind& value, Random& random) {
+  value = static_cast<LockKind>(1 + random.below(2));
+}
+inline void randomize(LockMode& value, Random& random) {
+  value = static_cast<LockMode>(1 + random.below(3));
 }
 inline void randomize(MasterRole& value, Random& random) {
   value = static_cast<MasterRole>(1 + random.below(3));

@@ -439,5 +439,32 @@ TEST_F(LeaseTableTest, PendingRecallsAreToldInPages) {
   EXPECT_EQ(rest[0].name, "z");
 }
 
+TEST_F(LeaseTableTest, BrokenLocksAreToldAndChangeNoLease) {
+  ASSERT_TRUE(take(kAnna, kFile));
+  ASSERT_TRUE(share(kBert, kOther));
+  LeaseTable::Asked anna = table_.locks_broken(kAnna, kFile);
+  LeaseTable::Asked bert = table_.locks_broken(kBert, kOther);
+  EXPECT_EQ(anna.recall.kind, RecallKind::kLocksBroken);
+  EXPECT_EQ(table_.oldest_pending(kAnna, kFile), anna.recall.sequence);
+  EXPECT_EQ(table_.oldest_pending(kAnna, kOther), 0u);
+  EXPECT_TRUE(table_.answered(kAnna, {.sequence = anna.recall.sequence, .returned = true}).known);
+  EXPECT_TRUE(table_.answered(kBert, {.sequence = bert.recall.sequence, .returned = true}).known);
+  EXPECT_EQ(table_.writer(kFile), kAnna);
+  EXPECT_TRUE(table_.holds(kBert, kOther));
+  EXPECT_FALSE(table_.answered(kAnna, {.sequence = anna.recall.sequence}).known);
+}
+
+TEST_F(LeaseTableTest, ChangesUnderWayAreListed) {
+  share(kBert, kDir);
+  ChangeId change = table_.begin_change(kAnna, {name("x"), object(kFile, RecallKind::kAttributes)});
+  (void)table_.recalls_for(change);
+  std::vector<LeaseTable::Changing> all = table_.changing(kDir);
+  ASSERT_EQ(all.size(), 1u);
+  EXPECT_EQ(all[0], (LeaseTable::Changing{.by = kAnna, .touched = name("x"), .pending = 1}));
+  EXPECT_EQ(table_.changing(kFile).size(), 1u);
+  table_.end_change(change);
+  EXPECT_TRUE(table_.changing(kDir).empty());
+}
+
 }  // namespace
 }  // namespace cairn
