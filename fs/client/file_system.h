@@ -79,6 +79,21 @@ struct OpenFlagsFs {
   bool append = false;    // O_APPEND
 };
 
+// Somebody waits for a lock, and may be told that it is not wanted any more: shared by who waits and who tells.
+class LockWait {
+ public:
+  bool given_up() const { return given_up_; }
+  void give_up() {
+    given_up_ = true;
+    if (callback_) callback_();
+  }
+  void when_given_up(std::function<void()> callback) { callback_ = std::move(callback); }
+
+ private:
+  bool given_up_ = false;
+  std::function<void()> callback_;
+};
+
 class FileSystem {
  public:
   // Opens a session with the masters. kUnavailable names the addresses if none answers within connect_timeout.
@@ -156,6 +171,18 @@ class FileSystem {
   virtual Task<Result<void>> fsync(HandleId handle, bool data_only) = 0;
   virtual Task<Result<void>> fsync_directory(InodeId directory) = 0;
   virtual Task<void> release(HandleId handle) = 0;
+  // ---- locks, for all mounts (docs/decisions/008-locks.md). `lock.session` does not matter.
+  // Sets the range, or takes it away. Somebody is in the way: kAgain without `wait`; with it this waits, until it is
+  // given up (kInterrupted; nothing has changed then), or those in the way wait for this owner (kDeadlock). A handle
+  // whose locks were lost is told so once, by kIo.
+  virtual Task<Result<void>> set_lock(HandleId handle, FileLock lock, std::shared_ptr<LockWait> wait) = 0;
+  // What is in the way; its pid is 0 if that is on another machine.
+  virtual Task<Result<std::optional<FileLock>>> test_lock(HandleId handle, FileLock lock) = 0;
+  // A descriptor of this owner was closed: it has no locks on that file any more. release() does the same for whoever
+  // has locked through the handle.
+  virtual Task<void> release_locks(HandleId handle, uint64_t owner) = 0;
+  // Somebody here has locked it: closes of all its descriptors matter.
+  virtual bool has_locks(InodeId inode) const = 0;
   // The kernel no longer knows the inode: nothing of it is cached there.
   virtual void forget(InodeId inode) = 0;
 

@@ -44,6 +44,8 @@ class FileWriter {
   // be, given up with an error for the handles. Writes that come wait for the next lease. `forget`: somebody else
   // writes.
   Task<void> give_up_lease(bool forget);
+  // As before a write, for what else is decided under it.
+  Task<Result<void>> take_lease() { return ensure_lease(deadline()); }
   // Nothing has been written for a while: others may read, and the master may seal what is open.
   bool may_lower() const;
   void lower_lease();

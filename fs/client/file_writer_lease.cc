@@ -32,7 +32,7 @@ Task<Result<void>> FileWriter::ensure_lease(TimePoint until, bool beside_recall)
     if (!reply) co_return reply.error();
     take_attributes(reply->attributes, reply->lease);
     co_await check_chunks();
-    if (shared_.leases.granted_exclusive(inode_, reply->lease)) continue;
+    if (shared_.leases.granted_exclusive(inode_, reply->lease, !reply->locked_elsewhere)) continue;
     Result<void> slept = co_await tasks_.sleep_for(kLeaseAgain);
     if (!slept) co_return slept;
   }

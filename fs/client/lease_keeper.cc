@@ -120,11 +120,37 @@ bool LeaseKeeper::accept(InodeId inode, const Lease& lease, bool exclusive) {
   held.sequence = held.term == lease.term ? std::max(held.sequence, lease.sequence) : lease.sequence;
   if (exclusive && !held.exclusive) {
     held.exclusive = true;
+    held.tenure = ++last_tenure_;
     ++exclusive_count_;
   }
   used(inode);
   if (uses_.size() > leases_max_) give_back_least_used(uses_.size() - leases_max_);
   return true;
+}
+
+bool LeaseKeeper::granted_exclusive(InodeId inode, const Lease& lease, bool locks_too) {
+  bool held = accept(inode, lease, true);
+  if (held && locks_too) decide_locks(inode, tenure(inode));
+  return held;
+}
+
+bool LeaseKeeper::decides_locks(InodeId inode) const {
+  const Held* held = find(inode);
+  return held && held->decides_locks && exclusive(inode);
+}
+
+uint64_t LeaseKeeper::tenure(InodeId inode) const {
+  const Held* held = find(inode);
+  return held && exclusive(inode) ? held->tenure : 0;
+}
+
+void LeaseKeeper::decide_locks(InodeId inode, uint64_t tenure) {
+  if (tenure == 0 || this->tenure(inode) != tenure || recalling(inode)) return;
+  find(inode)->decides_locks = true;
+}
+
+void LeaseKeeper::stop_deciding_locks(InodeId inode) {
+  if (Held* held = find(inode)) held->decides_locks = false;
 }
 
 void LeaseKeeper::used(InodeId inode) {
@@ -145,6 +171,8 @@ void LeaseKeeper::lowered(InodeId inode) {
   Held* held = find(inode);
   if (!held || !held->exclusive) return;
   held->exclusive = false;
+  held->tenure = 0;
+  held->decides_locks = false;
   --exclusive_count_;
 }
 

@@ -73,9 +73,18 @@ class LeaseKeeper {
   // True if the lease is held from now on, so that what came with it may be kept: not when it is of an older term, or
   // was recalled before it arrived.
   bool granted(InodeId inode, const Lease& lease) { return accept(inode, lease, false); }
-  bool granted_exclusive(InodeId inode, const Lease& lease) { return accept(inode, lease, true); }
+  // `locks_too`: nobody else has locks on the inode, so they are decided here (FileLocks).
+  bool granted_exclusive(InodeId inode, const Lease& lease, bool locks_too = false);
   void used(InodeId inode);              // keeps it from being given back early
   void pin(InodeId inode, bool pinned);  // open: not given back
+
+  // ---- locks of files, while the exclusive lease is held (docs/decisions/008-locks.md)
+  bool decides_locks(InodeId inode) const;
+  // The number of this time of holding the exclusive lease; 0: it is not held. decide_locks() does nothing if it has
+  // ended, or a recall has come.
+  uint64_t tenure(InodeId inode) const;
+  void decide_locks(InodeId inode, uint64_t tenure);
+  void stop_deciding_locks(InodeId inode);
 
   // Exclusive to shared, by ourselves; the master is told, many at a time.
   void lower(InodeId inode);
@@ -97,6 +106,8 @@ class LeaseKeeper {
     uint64_t sequence = 0;
     uint64_t told_to = 0;  // the term of a new leader that hears of it
     bool exclusive = false;
+    uint64_t tenure = 0;  // of the exclusive lease
+    bool decides_locks = false;
     bool returning = false;  // not used any more; returned when the kernel's timeouts are over
     bool returned = false;   // the master is being told
     std::list<InodeId>::iterator use;
@@ -149,6 +160,7 @@ class LeaseKeeper {
 
   std::unordered_map<InodeId, Held> leases_;
   size_t exclusive_count_ = 0;
+  uint64_t last_tenure_ = 0;
   std::list<InodeId> uses_;  // of shared leases that are in use, the least recently used first
   std::unordered_map<InodeId, uint32_t> pins_;
   std::unordered_map<InodeId, Order> recalled_;  // the highest of the inode

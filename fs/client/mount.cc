@@ -31,6 +31,7 @@ Mount::Mount(World& world, ClientOptions options)
       kernel_forgot_(world.executor()),
       master_(world, options_),
       leases_(world, master_, options_.cache_entries, options_.request_timeout),
+      locks_(world, master_, leases_, options_.request_timeout),
       servers_(world, Hello{.cluster = {}, .program = options_.program}),
       grants_(world, master_, servers_),
       memory_(world.executor(), options_.write_buffer_bytes),
@@ -64,6 +65,7 @@ Mount::Mount(World& world, ClientOptions options)
 // Recalls wait in writers, and writers for recalls.
 Mount::~Mount() {
   leases_.abandon();
+  locks_.abandon();
 }
 
 Task<Result<void>> Mount::start() {
@@ -86,8 +88,11 @@ Task<Result<void>> Mount::start() {
   if (!opened) co_return opened;
   leases_.set_busy([this](InodeId inode) {
     Inode* state = find(inode);
+    if (locks_.keeps_lease(inode)) return true;
     return state && (state->operations > 0 || (state->writer && !state->writer->idle()));
   });
+  locks_.set_want_lease([this](InodeId inode) { tasks_.spawn(take_lease(inode)); });
+  locks_.on_lost([this](const std::set<HandleId>& handles) { mark_locks_lost(handles); });
   leases_.start([this](Recall recall) { return handle_recall(std::move(recall)); },
                 [this](InodeId inode) { return forget_lease(inode); });
   tasks_.spawn(tell_closed());
@@ -268,6 +273,7 @@ Task<Result<void>> Mount::close(TimePoint deadline) {
   co_await grants_.stop();
   leases_.stop_asking();
   co_await master_.close(deadline);
+  co_await locks_.stop();
   co_await leases_.stop();
   co_await servers_.stop();
   co_return synced;

@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "fs/client/file_locks.h"
 #include "fs/client/file_reader.h"
 #include "fs/client/file_system.h"
 #include "fs/client/file_writer.h"
@@ -66,6 +67,10 @@ class Mount final : public FileSystem {
   Task<Result<void>> fsync(HandleId handle, bool data_only) override;
   Task<Result<void>> fsync_directory(InodeId directory) override;
   Task<void> release(HandleId handle) override;
+  Task<Result<void>> set_lock(HandleId handle, FileLock lock, std::shared_ptr<LockWait> wait) override;
+  Task<Result<std::optional<FileLock>>> test_lock(HandleId handle, FileLock lock) override;
+  Task<void> release_locks(HandleId handle, uint64_t owner) override;
+  bool has_locks(InodeId inode) const override { return locks_.any(inode); }
   void forget(InodeId inode) override;
 
   Task<Result<void>> sync_all(TimePoint deadline) override;
@@ -95,6 +100,7 @@ class Mount final : public FileSystem {
     InodeId inode;
     OpenFlagsFs flags;
     uint64_t errors_seen = 0;
+    bool locks_lost = false;  // and it has not been told
   };
 
   Inode& inode_state(const Attributes& attributes);
@@ -142,6 +148,8 @@ class Mount final : public FileSystem {
   Task<Result<void>> open_at_master(InodeId inode, OpenFlagsFs flags);
   // The handle's own view of write errors: each is told once.
   Result<void> unseen_error(Handle& handle);
+  void mark_locks_lost(const std::set<HandleId>& handles);
+  Task<void> take_lease(InodeId inode);
   void error_told(HandleId id, const FileWriter& writer);
   Task<Result<void>> truncate_open(InodeId inode);
   void removed(const Attributes& attributes);
@@ -166,6 +174,7 @@ class Mount final : public FileSystem {
   Condition kernel_forgot_;
   MasterLink master_;
   LeaseKeeper leases_;
+  FileLocks locks_;
   ServerPool servers_;
   GrantPool grants_;
   Semaphore memory_;

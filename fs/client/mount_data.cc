@@ -96,6 +96,7 @@ Result<FileSystem::HandleId> Mount::opened_by_create(InodeId inode, OpenFlagsFs 
 }
 
 Result<void> Mount::unseen_error(Handle& handle) {
+  if (std::exchange(handle.locks_lost, false)) return Error(ErrorCode::kIo, "locks of this handle were lost");
   Inode* state = find(handle.inode);
   if (!state || !state->writer || !handle.flags.write) return {};
   if (handle.errors_seen == state->writer->error_count()) return {};
@@ -234,7 +235,7 @@ Task<Result<void>> Mount::fsync(HandleId id, bool data_only) {
   auto handle = handles_.find(id);
   if (handle == handles_.end()) co_return Error(ErrorCode::kBadHandle);
   Inode* state = find(handle->second.inode);
-  if (!state || !state->writer) co_return Result<void>();
+  if (!state || !state->writer) co_return unseen_error(handle->second);
   ++state->operations;
   Result<void> synced = co_await state->writer->sync(data_only);
   if (synced) synced = co_await state->writer->show_pages();
@@ -252,6 +253,9 @@ Task<Result<void>> Mount::fsync_directory(InodeId) {
 
 Task<void> Mount::release(HandleId id) {
   auto handle = handles_.find(id);
+  if (handle == handles_.end()) co_return;
+  co_await locks_.release_handle(handle->second.inode, id);
+  handle = handles_.find(id);
   if (handle == handles_.end()) co_return;
   Inode* state = find(handle->second.inode);
   OpenFlagsFs flags = handle->second.flags;

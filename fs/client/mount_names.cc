@@ -145,7 +145,8 @@ Task<Result<Entry>> Mount::create_any(CreateOp op) {
   Result<MutationReply> reply = co_await mutate(std::move(op), std::move(names), {});
   if (!reply) co_return reply.error();
   InodeId made = reply->attributes.inode;
-  bool leased = open ? leases_.granted_exclusive(made, reply->lease) : leases_.granted(made, reply->lease);
+  bool leased = open ? leases_.granted_exclusive(made, reply->lease, !reply->locked_elsewhere)
+                     : leases_.granted(made, reply->lease);
   if (directory && leased) names_.made_directory(reply->attributes);
   if (open) (void)writer_of(inode_state(reply->attributes));
   co_return entry_of(parent, name, reply->attributes);

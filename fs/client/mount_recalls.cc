@@ -36,7 +36,14 @@ void Mount::drop_known(const Recall& recall) {
 }
 
 Task<bool> Mount::handle_recall(Recall recall) {
+  if (recall.kind == RecallKind::kLocksBroken) {
+    std::set<HandleId> handles = co_await locks_.broken(recall.inode);
+    mark_locks_lost(handles);
+    co_return true;
+  }
   drop_known(recall);
+  bool lowers = recall.kind == RecallKind::kReader || recall.kind == RecallKind::kWriter;
+  if (lowers) co_await locks_.hand_over(recall.inode);
   bool goes = recall.kind == RecallKind::kContent || recall.kind == RecallKind::kWriter;
   if (Inode* state = find(recall.inode); state && recall.kind != RecallKind::kName) {
     if (recall.kind != RecallKind::kReader) unpark(recall.inode);
@@ -73,6 +80,7 @@ Task<void> Mount::write_stored(InodeId inode) {
 
 // The lease is about to be given back.
 Task<void> Mount::forget_lease(InodeId inode) {
+  co_await locks_.hand_over(inode);
   names_.forget(inode);
   unpark(inode);
   Inode* state = find(inode);
@@ -83,7 +91,11 @@ Task<void> Mount::forget_lease(InodeId inode) {
 
 void Mount::lower_quiet() {
   for (auto& [id, inode] : inodes_) {
-    if (inode->writer && inode->writer->may_lower()) inode->writer->lower_lease();
+    if (inode->writer && inode->writer->may_lower() && !locks_.keeps_lease(id)) inode->writer->lower_lease();
+  }
+  for (InodeId inode : locks_.forget_unused()) {
+    Inode* state = find(inode);
+    if (!state || !state->writer) leases_.lower(inode);
   }
 }
 
@@ -108,6 +120,7 @@ void Mount::unpark(InodeId inode) {
 
 Task<void> Mount::session_lost() {
   leases_.lost();
+  mark_locks_lost(locks_.lost());
   names_.clear();
   grants_.forget_all();
   parked_.clear();

@@ -94,6 +94,12 @@ const char* operation_name(uint32_t opcode) {
       return "create";
     case FUSE_READDIRPLUS:
       return "readdirplus";
+    case FUSE_GETLK:
+      return "getlk";
+    case FUSE_SETLK:
+      return "setlk";
+    case FUSE_SETLKW:
+      return "setlkw";
     case FUSE_FORGET:
       return "forget";
     case FUSE_BATCH_FORGET:
@@ -135,7 +141,8 @@ void FuseOps::initialise(fuse_conn_info* connection) {
   // we say so, not after each own write (EXPLICIT instead of AUTO). What a symlink says never changes.
   constexpr unsigned kWanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_ATOMIC_O_TRUNC |
                                FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_EXPLICIT_INVAL_DATA | FUSE_CAP_PARALLEL_DIROPS |
-                               FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_CACHE_SYMLINKS;
+                               FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_CACHE_SYMLINKS |
+                               FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS;
   connection->want = kWanted & connection->capable;
   // Such a kernel would lose the clearing of set-id bits by an open that truncates.
   if (!channel_.kills_privileges()) connection->want &= ~FUSE_CAP_ATOMIC_O_TRUNC;

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <array>
+#include <memory>
 #include <string>
 #include <unordered_set>
 
@@ -97,9 +98,19 @@ class FuseOps {
   };
   Task<void> write(Reply reply, InodeId inode, uint64_t handle, uint64_t offset, Buffer data, WriteHow how);
   Task<void> drop_pages_behind(InodeId inode, uint64_t write, ByteRange range, bool direct);
-  Task<void> flush(Reply reply, uint64_t handle);
+  Task<void> flush(Reply reply, uint64_t handle, uint64_t lock_owner);
   Task<void> fsync(Reply reply, uint64_t handle, bool data_only);
   Task<void> release(Reply reply, uint64_t handle);
+
+  // locks: fuse_ops_locks.cc
+  Task<void> set_lock(Reply reply, uint64_t handle, FileLock lock, bool waits);
+  Task<void> test_lock(Reply reply, uint64_t handle, FileLock lock);
+  // Whoever waits for a lock, while it does.
+  struct LockCaller {
+    LockWait wait;
+    Reply* reply = nullptr;
+  };
+  Task<void> give_up_lock(std::shared_ptr<LockCaller> caller);
 
   World& world_;
   FileSystem& file_system_;
@@ -110,6 +121,7 @@ class FuseOps {
   DirectoryHandles& directories_;  // likewise
   const uint32_t max_background_;
   std::unordered_set<uint64_t> direct_;  // handles
+  uint32_t lock_waiters_ = 0;
   RequestGate gate_;
   bool watching_ = false;                 // watch_interrupted() runs
   std::array<Histogram*, 64> seconds_{};  // by opcode; made when first used

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <fuse_lowlevel.h>
 #include <linux/fuse.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 
@@ -54,6 +55,31 @@ FileSystem::Changes changes_of(const struct stat& attributes, unsigned to_set, b
 // Access control lists are not kept yet, so nobody may believe that one holds.
 bool refused_xattr(std::string_view name) {
   return name.starts_with("system.");
+}
+
+}  // namespace
+
+namespace {
+
+// None: what is no range, or no kind of lock.
+std::optional<FileLock> posix_lock(const struct flock& asked, const fuse_file_info& file) {
+  FileLock lock{.owner = file.lock_owner, .kind = LockKind::kPosix, .pid = static_cast<uint32_t>(asked.l_pid)};
+  if (asked.l_start < 0 || asked.l_len < 0) return std::nullopt;
+  lock.start = static_cast<uint64_t>(asked.l_start);
+  if (asked.l_len > 0) lock.end = lock.start + static_cast<uint64_t>(asked.l_len) - 1;
+  switch (asked.l_type) {
+    case F_RDLCK:
+      lock.mode = LockMode::kShared;
+      return lock;
+    case F_WRLCK:
+      lock.mode = LockMode::kExclusive;
+      return lock;
+    case F_UNLCK:
+      lock.mode = LockMode::kUnlock;
+      return lock;
+    default:
+      return std::nullopt;
+  }
 }
 
 }  // namespace
@@ -227,7 +253,7 @@ struct FuseOps::Callbacks {
   }
   static void flush(fuse_req_t request, fuse_ino_t, fuse_file_info* file) {
     FuseOps& ops = ops_of(request);
-    ops.start(ops.flush(ops.reply_to(request), file->fh));
+    ops.start(ops.flush(ops.reply_to(request), file->fh, file->lock_owner));
   }
   static void fsync(fuse_req_t request, fuse_ino_t, int data_only, fuse_file_info* file) {
     FuseOps& ops = ops_of(request);
@@ -237,11 +263,42 @@ struct FuseOps::Callbacks {
     FuseOps& ops = ops_of(request);
     ops.start(ops.release(ops.reply_to(request), file->fh));
   }
+
+  // ---------------------------------------------------------------- locks
+
+  static void getlk(fuse_req_t request, fuse_ino_t, fuse_file_info* file, struct flock* asked) {
+    FuseOps& ops = ops_of(request);
+    Reply reply = ops.reply_to(request);
+    std::optional<FileLock> lock = posix_lock(*asked, *file);
+    if (!lock) {
+      reply.error(EINVAL);
+      return;
+    }
+    ops.start(ops.test_lock(std::move(reply), file->fh, *lock));
+  }
+  static void setlk(fuse_req_t request, fuse_ino_t, fuse_file_info* file, struct flock* asked, int sleep) {
+    FuseOps& ops = ops_of(request);
+    Reply reply = ops.reply_to(request);
+    std::optional<FileLock> lock = posix_lock(*asked, *file);
+    if (!lock) {
+      reply.error(EINVAL);
+      return;
+    }
+    ops.start(ops.set_lock(std::move(reply), file->fh, *lock, sleep != 0));
+  }
+  static void flock(fuse_req_t request, fuse_ino_t, fuse_file_info* file, int operation) {
+    FuseOps& ops = ops_of(request);
+    FileLock lock{.owner = file->lock_owner, .kind = LockKind::kFlock, .mode = LockMode::kUnlock};
+    if ((operation & LOCK_SH) != 0) lock.mode = LockMode::kShared;
+    if ((operation & LOCK_EX) != 0) lock.mode = LockMode::kExclusive;
+    lock.pid = static_cast<uint32_t>(fuse_req_ctx(request)->pid);
+    ops.start(ops.set_lock(ops.reply_to(request), file->fh, lock, (operation & LOCK_NB) == 0));
+  }
 };
 
-// What is left out libfuse answers with ENOSYS, and the kernel asks no more: access (default_permissions), locks (local
-// to the kernel), ioctl, poll, bmap, fallocate (EOPNOTSUPP: posix_fallocate then writes), lseek (no holes are seen),
-// copy_file_range (the kernel copies).
+// What is left out libfuse answers with ENOSYS, and the kernel asks no more: access (default_permissions), ioctl, poll,
+// bmap, fallocate (EOPNOTSUPP: posix_fallocate then writes), lseek (no holes are seen), copy_file_range (the kernel
+// copies).
 const fuse_lowlevel_ops& FuseOps::callbacks() {
   static constexpr fuse_lowlevel_ops kCallbacks{
       .init = Callbacks::init,
@@ -273,7 +330,10 @@ const fuse_lowlevel_ops& FuseOps::callbacks() {
       .listxattr = Callbacks::listxattr,
       .removexattr = Callbacks::removexattr,
       .create = Callbacks::create,
+      .getlk = Callbacks::getlk,
+      .setlk = Callbacks::setlk,
       .forget_multi = Callbacks::forget_multi,
+      .flock = Callbacks::flock,
       .readdirplus = Callbacks::readdirplus,
   };
   return kCallbacks;

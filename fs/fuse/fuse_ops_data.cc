@@ -21,12 +21,14 @@ OpenFlagsFs open_flags(int flags) {
 
 // The kernel keeps its pages across opens: the file system has it forget those that are old before open() returns.
 // Without keep_cache the kernel would drop all of them, and could block behind a READ (docs/consistency.md).
-fuse_file_info file_info(uint64_t handle, const OpenFlagsFs& flags, bool direct = false) {
+fuse_file_info file_info(uint64_t handle, const OpenFlagsFs& flags, bool direct = false, bool locked = false) {
   fuse_file_info file{};
   file.fh = handle;
   file.keep_cache = 1;
   file.direct_io = direct ? 1 : 0;
-  file.noflush = flags.write ? 0 : 1;  // nothing to flush: one request less for each close
+  // Nothing to flush, and no lock that goes with the descriptor (what is locked through this handle goes with its
+  // RELEASE): one request less for each close.
+  file.noflush = flags.write || locked ? 0 : 1;
   return file;
 }
 
@@ -94,7 +96,7 @@ Task<void> FuseOps::open(Reply reply, InodeId inode, int flags, bool kill_set_id
   if (!opened->keep_pages) co_await notifier_.drop_pages(inode);
   bool direct = opens_direct(inode, flags);
   if (direct) direct_.insert(opened->handle);
-  bool wanted = reply.opened(file_info(opened->handle, how, direct));
+  bool wanted = reply.opened(file_info(opened->handle, how, direct, file_system_.has_locks(inode)));
   if (wanted) co_return;
   direct_.erase(opened->handle);
   co_await file_system_.release(opened->handle);
@@ -161,8 +163,9 @@ Task<void> FuseOps::drop_pages_behind(InodeId inode, uint64_t write, ByteRange r
   }
 }
 
-Task<void> FuseOps::flush(Reply reply, uint64_t handle) {
+Task<void> FuseOps::flush(Reply reply, uint64_t handle, uint64_t lock_owner) {
   Result<void> flushed = co_await file_system_.flush(handle);
+  co_await file_system_.release_locks(handle, lock_owner);
   reply.result(flushed);
 }
 

@@ -3,6 +3,7 @@
 #include "fs/fuse/reply.h"
 
 #include <cerrno>
+#include <fcntl.h>
 #include <fuse_lowlevel.h>
 #include <sys/statvfs.h>
 #include <sys/uio.h>
@@ -131,10 +132,24 @@ Reply::~Reply() {
 // libfuse calls back while it processes the INTERRUPT, or at once if it has; it may not be answered from there.
 void Reply::watch_for_interrupt() {
   if (!request_) return;
-  auto interrupted = [](fuse_req_t, void* reply) {
-    static_cast<Reply*>(reply)->gate_->interrupt(static_cast<Reply*>(reply));
+  auto interrupted = [](fuse_req_t, void* data) {
+    auto* reply = static_cast<Reply*>(data);
+    if (reply->interrupted_) {
+      std::exchange(reply->interrupted_, nullptr)();
+    } else {
+      reply->gate_->interrupt(reply);
+    }
   };
   fuse_req_interrupt_func(request_, interrupted, this);
+}
+
+void Reply::when_interrupted(std::function<void()> callback) {
+  if (!request_) return;
+  if (gate_->interrupted_.erase(this) > 0) {
+    callback();
+  } else {
+    interrupted_ = std::move(callback);
+  }
 }
 
 int Reply::caller() const {
@@ -222,6 +237,20 @@ bool Reply::bytes(std::string_view bytes) {
 
 bool Reply::xattr_size(size_t bytes) {
   return answer([&](fuse_req* request) { return fuse_reply_xattr(request, bytes); });
+}
+
+bool Reply::lock(const std::optional<FileLock>& in_the_way) {
+  struct flock out{};
+  out.l_type = F_UNLCK;
+  if (in_the_way) {
+    out.l_type = in_the_way->mode == LockMode::kExclusive ? F_WRLCK : F_RDLCK;
+    out.l_whence = SEEK_SET;
+    out.l_start = static_cast<off_t>(in_the_way->start);
+    // 0: to the end of the file.
+    if (in_the_way->end != kLockRangeEnd) out.l_len = static_cast<off_t>(in_the_way->end - in_the_way->start + 1);
+    out.l_pid = static_cast<pid_t>(in_the_way->pid);
+  }
+  return answer([&](fuse_req* request) { return fuse_reply_lock(request, &out); });
 }
 
 bool Reply::stat_fs(const StatFsReply& reply) {

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <set>
 #include <string_view>
 #include <sys/stat.h>
@@ -73,6 +74,9 @@ class Reply {
   TimePoint started() const { return started_; }
   // The thread that waits for the answer; 0 if it is in another space of process ids.
   int caller() const;
+  // A caller that waits for a lock is let go by any signal: the callback is called for the first one (perhaps at once),
+  // in a place where nothing may be answered. While this object stays where it is.
+  void when_interrupted(std::function<void()> callback);
   // Answers EINTR; what the operation comes to is not told any more.
   void give_up();
 
@@ -92,6 +96,8 @@ class Reply {
   bool bytes(std::string_view bytes);
   bool xattr_size(size_t bytes);
   bool stat_fs(const StatFsReply& reply);
+  // What is in the way of a lock, if anything.
+  bool lock(const std::optional<FileLock>& in_the_way);
 
  private:
   template <class Send>
@@ -105,6 +111,7 @@ class Reply {
   Histogram* seconds_;
   TimePoint started_;
   uint64_t bytes_;
+  std::function<void()> interrupted_;
 };
 
 // As the kernel wants them.

@@ -462,9 +462,40 @@ Task<Result<void>> MemoryFileSystem::fsync_directory(InodeId) {
   co_return Result<void>();
 }
 
+Task<Result<void>> MemoryFileSystem::set_lock(HandleId id, FileLock lock, std::shared_ptr<LockWait> wait) {
+  if (!handles_.contains(id)) co_return Error(ErrorCode::kBadHandle);
+  InodeId inode = handles_.at(id).inode;
+  if (wait) wait->when_given_up([this] { changed_.notify_all(); });
+  while (locks_[inode].conflict(lock)) {
+    if (!wait) co_return Error(ErrorCode::kAgain);
+    if (!wait->given_up()) co_await changed_.wait();
+    if (wait->given_up()) co_return Error(ErrorCode::kInterrupted);
+  }
+  Result<void> set = locks_[inode].set(lock);
+  lock_users_[{id, lock.owner}] = inode;
+  changed_.notify_all();
+  co_return set;
+}
+
+Task<Result<std::optional<FileLock>>> MemoryFileSystem::test_lock(HandleId id, FileLock lock) {
+  if (!handles_.contains(id)) co_return Error(ErrorCode::kBadHandle);
+  co_return locks_[handles_.at(id).inode].conflict(lock);
+}
+
+Task<void> MemoryFileSystem::release_locks(HandleId id, uint64_t owner) {
+  if (handles_.contains(id)) locks_[handles_.at(id).inode].release({SessionId(), owner});
+  changed_.notify_all();
+  co_return;
+}
+
 Task<void> MemoryFileSystem::release(HandleId id) {
   auto handle = handles_.find(id);
   CHECK(handle != handles_.end());
+  std::erase_if(lock_users_, [&](const auto& used) {
+    if (used.first.first == id) locks_[used.second].release({SessionId(), used.first.second});
+    return used.first.first == id;
+  });
+  changed_.notify_all();
   InodeId inode = handle->second.inode;
   handles_.erase(handle);
   --find(inode)->opens;

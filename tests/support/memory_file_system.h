@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "common/locks/inode_locks.h"
 #include "common/runtime/sync.h"
 #include "common/runtime/task_group.h"
 #include "common/runtime/world.h"
@@ -77,6 +78,10 @@ class MemoryFileSystem final : public FileSystem {
   Task<Result<void>> fsync(HandleId handle, bool data_only) override;
   Task<Result<void>> fsync_directory(InodeId directory) override;
   Task<void> release(HandleId handle) override;
+  Task<Result<void>> set_lock(HandleId handle, FileLock lock, std::shared_ptr<LockWait> wait) override;
+  Task<Result<std::optional<FileLock>>> test_lock(HandleId handle, FileLock lock) override;
+  Task<void> release_locks(HandleId handle, uint64_t owner) override;
+  bool has_locks(InodeId inode) const override { return locks_.contains(inode) && !locks_.at(inode).empty(); }
   void forget(InodeId inode) override;
 
   Task<Result<void>> sync_all(TimePoint deadline) override;
@@ -141,6 +146,8 @@ class MemoryFileSystem final : public FileSystem {
   KernelCaches* caches_ = nullptr;
   std::map<InodeId, std::unique_ptr<Inode>> inodes_;
   std::map<HandleId, Handle> handles_;
+  std::map<InodeId, InodeLocks> locks_;
+  std::map<std::pair<HandleId, uint64_t>, InodeId> lock_users_;  // who has locked what through which handle
   uint64_t next_inode_ = 2;
   InodeId held_reads_, held_writes_, held_changes_;  // what waits: of this one
   Condition changed_;
