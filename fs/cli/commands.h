@@ -20,6 +20,7 @@ void add_server_commands(CLI::App& app, Action& action);  // server remove
 void add_master_commands(CLI::App& app, Action& action);  // master status|add|remove|transfer
 void add_metadata_commands(CLI::App& app, Action& action);  // metadata export|verify|import|check|accept
 void add_rescue_command(CLI::App& app, Action& action);
+void add_lock_commands(CLI::App& app, Action& action);  // lock ls|break, why
 void add_completion_command(CLI::App& app, Action& action);
 
 }  // namespace cairn

@@ -24,6 +24,7 @@ int main(int argc, char** argv) {
   cairn::add_master_commands(app, action);
   cairn::add_metadata_commands(app, action);
   cairn::add_rescue_command(app, action);
+  cairn::add_lock_commands(app, action);
   cairn::add_completion_command(app, action);
   std::vector<std::string> arguments(argv + 1, argv + argc);
   std::string_view name = argv[0];
