@@ -92,6 +92,7 @@ class Mount final : public FileSystem {
     bool told_open = false;   // the master believes that it is open here
     bool parked = false;      // nobody has it open, but the master still believes so: it may be opened again
     bool forgotten = false;   // by the kernel
+    bool here_only = false;   // made here, and the exclusive lease, as long as we have it, has never been asked for
     bool hold_reads = false;  // the kernel has forgotten its pages, and the recall is about to be answered
     std::unique_ptr<FileWriter> writer;
     std::unique_ptr<FileReader> reader;
@@ -153,6 +154,10 @@ class Mount final : public FileSystem {
   void error_told(HandleId id, const FileWriter& writer);
   Task<Result<void>> truncate_open(InodeId inode);
   void removed(const Attributes& attributes);
+  // No other mount has it open: what is not yet durable of a file without a name need not become so.
+  bool known_here_only(const Inode& inode) const {
+    return inode.here_only && leases_.exclusive(inode.attributes.inode);
+  }
 
   // What the master asks for (LeaseKeeper::Handler).
   Task<bool> handle_recall(Recall recall);

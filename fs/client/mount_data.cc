@@ -92,6 +92,7 @@ Task<Result<void>> Mount::open_at_master(InodeId inode, OpenFlagsFs flags) {
 Result<FileSystem::HandleId> Mount::opened_by_create(InodeId inode, OpenFlagsFs flags) {
   Inode* state = find(inode);
   if (!state) return Error(ErrorCode::kStale, "inode " + to_string(inode) + " was not created here");
+  state->here_only = leases_.exclusive(inode);
   return add_handle(*state, flags);
 }
 
@@ -264,7 +265,7 @@ Task<void> Mount::release(HandleId id) {
   if (!state) co_return;
   --state->opens;
   if (flags.write && --state->writer->writers == 0) {
-    if (state->opens == 0 && state->attributes.nlink == 0) {
+    if (state->opens == 0 && state->attributes.nlink == 0 && known_here_only(*state)) {
       state->writer->discard();
     } else {
       state->writer->last_close();

@@ -216,7 +216,7 @@ void Mount::removed(const Attributes& attributes) {
   learn(attributes, true);
   if (inode->opens > 0) return;
   unpark(attributes.inode);
-  if (inode->writer) inode->writer->discard();
+  if (inode->writer && known_here_only(*inode)) inode->writer->discard();
 }
 
 Task<Result<void>> Mount::unlink(InodeId parent, std::string name) {

@@ -46,6 +46,7 @@ Task<bool> Mount::handle_recall(Recall recall) {
   if (lowers) co_await locks_.hand_over(recall.inode);
   bool goes = recall.kind == RecallKind::kContent || recall.kind == RecallKind::kWriter;
   if (Inode* state = find(recall.inode); state && recall.kind != RecallKind::kName) {
+    state->here_only = false;
     if (recall.kind != RecallKind::kReader) unpark(recall.inode);
     ++state->operations;
     state->hold_reads = false;
@@ -84,6 +85,7 @@ Task<void> Mount::forget_lease(InodeId inode) {
   names_.forget(inode);
   unpark(inode);
   Inode* state = find(inode);
+  if (state) state->here_only = false;
   if (state && state->reader) state->reader->forget_layout();
   bool pages = state && std::exchange(state->pages_given, false);
   if (pages && caches_) co_await caches_->forget_pages(inode);
@@ -91,10 +93,13 @@ Task<void> Mount::forget_lease(InodeId inode) {
 
 void Mount::lower_quiet() {
   for (auto& [id, inode] : inodes_) {
-    if (inode->writer && inode->writer->may_lower() && !locks_.keeps_lease(id)) inode->writer->lower_lease();
+    if (!inode->writer || !inode->writer->may_lower() || locks_.keeps_lease(id)) continue;
+    inode->here_only = false;
+    inode->writer->lower_lease();
   }
   for (InodeId inode : locks_.forget_unused()) {
     Inode* state = find(inode);
+    if (state) state->here_only = state->here_only && state->writer;
     if (!state || !state->writer) leases_.lower(inode);
   }
 }
@@ -128,7 +133,7 @@ Task<void> Mount::session_lost() {
   for (auto& [id, inode] : inodes_) {
     if (inode->writer) inode->writer->lose(Error(ErrorCode::kIo, "the session with the master has ended"));
     if (inode->reader) inode->reader->forget_layout();
-    inode->told_open = inode->parked = inode->pages_given = false;
+    inode->told_open = inode->parked = inode->pages_given = inode->here_only = false;
   }
   tasks_.spawn(open_again());
   if (!caches_) co_return;

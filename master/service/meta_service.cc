@@ -255,6 +255,14 @@ Task<Result<AttributesReply>> MetaService::open(OpenRequest request, RpcRequest 
   // The one who asked counts it as open until it says otherwise: it may have asked again meanwhile, and that one is the
   // same entry of the list.
   if (!seen) co_return seen.error();
+  if (seen->attributes.nlink == 0) {
+    // Its last name went while this was on its way: it lives as long as those have it open who had it then.
+    auto ask = [inode = request.inode](Machine& machine, ReadMode mode) { return machine.orphan_holders(inode, mode); };
+    Result<std::vector<SessionId>> holders = co_await core_.read(ask);
+    if (!holders) co_return holders.error();
+    if (std::ranges::find(*holders, request.session) == holders->end())
+      co_return Error(ErrorCode::kStale, "inode " + to_string(request.inode) + " has been removed");
+  }
   AttributesReply reply;
   reply.attributes = seen->attributes;
   reply.lease = share(request.session, seen->attributes, seen->mark, sessions_.may_hold(request.session));
