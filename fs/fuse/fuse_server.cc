@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "common/base/log.h"
+#include "fs/fuse/fuse_ops.h"
 
 namespace cairn {
 
@@ -40,8 +41,8 @@ FuseServer::FuseServer(World& world, FileSystem& file_system, const Options& opt
       session_(nullptr, end_session),
       state_(world.clock(), options.conflict_time),
       notifier_(world, channel_, state_, std::move(give_up)) {
-  ops_.emplace(world, file_system, channel_, notifier_, state_, options.max_background);
-  context_ = {.channel = &channel_, .ops = &*ops_};
+  ops_ = std::make_unique<FuseOps>(world, file_system, channel_, notifier_, state_, options.max_background);
+  context_ = {.channel = &channel_, .ops = ops_.get()};
   file_system.set_kernel_caches(&notifier_);
 }
 
@@ -66,7 +67,7 @@ Result<void> FuseServer::attach(KernelDevice& device, int fd) {
 
 Result<FuseServer::Served> FuseServer::serve() {
   for (int i = 0; i < kRequestsPerTurn; ++i) {
-    if (gate().full()) return Served::kFull;
+    if (ops_->gate().full()) return Served::kFull;
     Result<KernelChannel::Received> received = channel_.receive();
     if (!received) return received.error();
     if (*received == KernelChannel::Received::kNothing) return Served::kAll;
@@ -81,6 +82,18 @@ Result<FuseServer::Served> FuseServer::serve() {
     }
   }
   return Served::kSome;
+}
+
+void FuseServer::when_open(std::function<void()> callback) {
+  ops_->gate().when_open(std::move(callback));
+}
+
+void FuseServer::collect() {
+  ops_->collect();
+}
+
+void FuseServer::abandon() {
+  ops_.reset();
 }
 
 Task<void> FuseServer::stop() {

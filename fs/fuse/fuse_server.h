@@ -6,13 +6,11 @@
 
 #include <functional>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "common/runtime/world.h"
 #include "fs/client/file_system.h"
-#include "fs/fuse/fuse_ops.h"
 #include "fs/fuse/kernel_channel.h"
 #include "fs/fuse/kernel_state.h"
 #include "fs/fuse/notifier.h"
@@ -44,21 +42,22 @@ class FuseServer {
   enum class Served {
     kAll,    // none waits
     kSome,   // others may want the loop; there may be more
-    kFull,   // too many are under way: when_open() of the gate
+    kFull,   // too many are under way: when_open()
     kEnded,  // by the kernel
   };
   // Takes requests and begins them.
   Result<Served> serve();
   // The kernel and libfuse have agreed on features.
   bool agreed() const { return agreed_; }
-  RequestGate& gate() { return ops_->gate(); }
+  // Called when there is room for requests again, once.
+  void when_open(std::function<void()> callback);
 
   // Brings the gauges up to date.
-  void collect() { ops_->collect(); }
+  void collect();
   // Waits for all that is under way: the connection must be going on, or be aborted.
   Task<void> stop();
   // A crash, as the simulator makes it: what is under way is gone, and the file system may go.
-  void abandon() { ops_.reset(); }
+  void abandon();
 
  private:
   KernelChannel channel_;
@@ -66,7 +65,7 @@ class FuseServer {
   std::unique_ptr<fuse_session, void (*)(fuse_session*)> session_;
   KernelState state_;
   Notifier notifier_;
-  std::optional<FuseOps> ops_;
+  std::unique_ptr<FuseOps> ops_;
   bool agreed_ = false;
 };
 

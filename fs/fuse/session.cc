@@ -108,7 +108,7 @@ void FuseSession::receive_requests() {
     end(gave_up_ ? SessionEnd::kFailed : SessionEnd::kUnmounted);
   } else if (*served == FuseServer::Served::kFull) {
     watch_.reset();
-    server_.gate().when_open([this] {
+    server_.when_open([this] {
       if (!over_) watch();
     });
   }

@@ -73,4 +73,8 @@ struct RunResult {
 
 RunResult run_seed(uint64_t seed, const WorkloadOptions& options);
 
+// Instead: applications on two or three mounts with kernels (kernel_run.h), on a few names and files. Of the faults
+// those that have to do with a mount and its master are made.
+RunResult run_kernel_seed(uint64_t seed, const WorkloadOptions& options);
+
 }  // namespace cairn

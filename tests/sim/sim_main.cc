@@ -23,6 +23,7 @@ struct Arguments {
   bool events = false;
   bool twice = false;
   bool quiet = false;
+  bool kernel = false;
 };
 
 double seconds(Duration duration) {
@@ -30,9 +31,10 @@ double seconds(Duration duration) {
 }
 
 bool run_one(uint64_t seed, const Arguments& arguments, const WorkloadOptions& options) {
-  RunResult result = run_seed(seed, options);
+  auto run_workload = arguments.kernel ? run_kernel_seed : run_seed;
+  RunResult result = run_workload(seed, options);
   if (arguments.twice && result.failure.empty()) {
-    RunResult again = run_seed(seed, options);
+    RunResult again = run_workload(seed, options);
     if (again.trace_hash != result.trace_hash || again.events != result.events)
       result.failure = fmt::format("the second run had another trace: {} events, {:016x}, and {} events, {:016x}",
                                    result.events, result.trace_hash, again.events, again.trace_hash);
@@ -46,8 +48,9 @@ bool run_one(uint64_t seed, const Arguments& arguments, const WorkloadOptions& o
         seconds(result.longest), seconds(result.simulated), result.events, result.trace_hash);
   }
   if (!ok) {
-    fmt::print("  {}\n  again: cairn_sim --seed {} --masters {} --steps {} --faults {} --story\n", result.failure, seed,
-               result.masters, options.operations, fault_names(options.faults));
+    fmt::print("  {}\n  again: cairn_sim {}--seed {} --masters {} --steps {} --faults {} --story\n", result.failure,
+               arguments.kernel ? "--kernel " : "", seed, result.masters, options.operations,
+               fault_names(options.faults));
   }
   std::fflush(stdout);
   return ok;
@@ -68,6 +71,8 @@ int run(int argc, char** argv) {
                  "Kinds of faults, separated by commas: " + fault_names(kAllFaults) +
                      "; none; all; default: " + fault_names(default_faults()))
       ->capture_default_str();
+  app.add_flag("--kernel", arguments.kernel,
+               "Instead: applications on mounts with a model of the kernel, and what they may see");
   app.add_flag("--story", arguments.story, "Print each operation and fault, and what the programs log");
   app.add_flag("--trace", arguments.events, "Print each event of the simulator");
   app.add_flag("--twice", arguments.twice, "Run each seed twice; both must have the same trace");

@@ -57,22 +57,31 @@ struct ServerProgram {
 };
 
 struct MountProgram {
-  MountProgram(World& world, ClientOptions options) : tasks(world.executor(), world.clock()) {
+  using OnMount = std::function<std::unique_ptr<MountUser>(World&, FileSystem&)>;
+  MountProgram(World& world, ClientOptions options, OnMount on_mount_in)
+      : on_mount(std::move(on_mount_in)), tasks(world.executor(), world.clock()) {
     tasks.spawn(run(*this, world, std::move(options)));
+  }
+  ~MountProgram() {
+    if (user) user->abandon();
+    file_system.reset();
   }
   static Task<void> run(MountProgram& self, World& world, ClientOptions options) {
     while (!self.file_system) {  // a master that is not there yet comes
       Result<std::unique_ptr<FileSystem>> connected = co_await FileSystem::connect(world, options);
       if (connected) self.file_system = std::move(*connected);
     }
+    if (self.on_mount) self.user = self.on_mount(world, *self.file_system);
   }
+  OnMount on_mount;
+  std::unique_ptr<MountUser> user;
   std::unique_ptr<FileSystem> file_system;
   TaskGroup tasks;
 };
 
 }  // namespace
 
-SimNode& SimCluster::add_node(const std::string& name, SimNodeOptions options) {
+SimNodeOptions SimCluster::node_options(SimNodeOptions options) {
   Random& random = simulator_.random();
   if (options_.drift_ppm_max > 0) {
     auto most = static_cast<uint64_t>(options_.drift_ppm_max);
@@ -82,25 +91,30 @@ SimNode& SimCluster::add_node(const std::string& name, SimNodeOptions options) {
     auto most = static_cast<uint64_t>(options_.wall_error_max.count());
     options.wall_error = Duration(static_cast<int64_t>(random.below(2 * most + 1))) - options_.wall_error_max;
   }
-  return simulator_.add_node(name, options);
+  return options;
 }
 
 SimCluster::SimCluster(uint64_t seed, SimClusterOptions options)
     : options_(std::move(options)), simulator_(seed, options_.simulator) {
   for (size_t i = 0; i < options_.masters + options_.spare_masters; ++i)
-    masters_.push_back(
-        {.node = &add_node(i == 0 ? "master" : "master" + std::to_string(i)), .wanted = i < options_.masters});
+    masters_.push_back({.node = &simulator_.add_node(i == 0 ? "master" : "master" + std::to_string(i), node_options()),
+                        .wanted = i < options_.masters});
   for (size_t i = 0; i < options_.chunkservers; ++i) {
-    servers_.push_back(&add_node("server" + std::to_string(i), {.disk_bytes = options_.chunkserver_disk_bytes}));
+    servers_.push_back(&simulator_.add_node("server" + std::to_string(i),
+                                            node_options({.disk_bytes = options_.chunkserver_disk_bytes})));
   }
-  for (size_t i = 0; i < options_.mounts; ++i)
-    mounts_.push_back(&add_node("mount" + std::to_string(i)));
-  if (masters_.size() > 1) administrator_ = &add_node("admin");
+  for (size_t i = 0; i < options_.mounts; ++i) {
+    SimNodeOptions machine = node_options();
+    mounts_.push_back(&simulator_.add_node("mount" + std::to_string(i), machine));
+    if (options_.kernels) kernels_.push_back(&simulator_.add_node("kernel" + std::to_string(i), machine));
+  }
+  if (masters_.size() > 1) administrator_ = &simulator_.add_node("admin", node_options());
 }
 
 // Programs go before the nodes that they run on.
 SimCluster::~SimCluster() {
   std::vector<SimNode*> all = mounts_;
+  all.insert(all.end(), kernels_.begin(), kernels_.end());
   all.insert(all.end(), servers_.begin(), servers_.end());
   if (administrator_) all.push_back(administrator_);
   for (const Master& master : masters_)
@@ -161,7 +175,10 @@ void SimCluster::start_mount(size_t i) {
   options.host = mounts_[i]->name();
   options.program = "cairn-sim";
   options.mountpoint = "/mnt/" + options.host;  // only mounts get leases
-  mounts_[i]->start([options](World& world) { return std::make_shared<MountProgram>(world, options); });
+  MountProgram::OnMount on_mount;
+  if (options_.on_mount) on_mount = [this, i](World& world, FileSystem& fs) { return options_.on_mount(i, world, fs); };
+  mounts_[i]->start(
+      [options, on_mount](World& world) { return std::make_shared<MountProgram>(world, options, on_mount); });
 }
 
 FileSystem* SimCluster::file_system(size_t i) {

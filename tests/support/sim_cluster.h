@@ -22,6 +22,14 @@
 
 namespace cairn {
 
+// What stands on a mount's file system, in the same process: the FUSE side.
+class MountUser {
+ public:
+  virtual ~MountUser() = default;
+  // The process crashes: what the file system still works on for it is to go, then the file system goes, then this.
+  virtual void abandon() = 0;
+};
+
 struct SimClusterOptions {
   size_t masters = 1;        // that the group begins with
   size_t spare_masters = 0;  // machines on which another one may be started
@@ -35,6 +43,10 @@ struct SimClusterOptions {
   MasterSettings master;       // folder, address and store are filled in
   ChunkServerSettings server;  // likewise
   ClientOptions client;
+  // Each mount has a node beside it for its machine's kernel and applications, with the same clock; whoever wants them
+  // starts them.
+  bool kernels = false;
+  std::function<std::unique_ptr<MountUser>(size_t mount, World&, FileSystem&)> on_mount;
 };
 
 class SimCluster {
@@ -49,6 +61,7 @@ class SimCluster {
   SimNode& master(size_t i = 0) { return *masters_[i].node; }
   SimNode& server(size_t i) { return *servers_[i]; }
   SimNode& mount_node(size_t i) { return *mounts_[i]; }
+  SimNode& kernel_node(size_t i) { return *kernels_[i]; }
   size_t masters() const { return masters_.size(); }  // with the spare machines
   size_t servers() const { return servers_.size(); }
   size_t mounts() const { return mounts_.size(); }
@@ -107,7 +120,7 @@ class SimCluster {
     T value = co_await operation(*fs);
     result->emplace(std::move(value));
   }
-  SimNode& add_node(const std::string& name, SimNodeOptions options = {});
+  SimNodeOptions node_options(SimNodeOptions options = {});  // with errors of its clocks
   Address address_of(size_t i) const;
   std::vector<Address> addresses() const;  // of the masters that are wanted
   bool make_group();
@@ -118,6 +131,7 @@ class SimCluster {
   std::vector<Master> masters_;
   std::vector<SimNode*> servers_;
   std::vector<SimNode*> mounts_;
+  std::vector<SimNode*> kernels_;
   SimNode* administrator_ = nullptr;
   bool group_made_ = false;  // an empty folder is never again a new cluster
   std::string fatal_;
