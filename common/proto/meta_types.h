@@ -208,6 +208,7 @@ struct MutationReply {
   std::optional<FileLock> conflict;   // SetLockOp: what is in the way
   bool locked_elsewhere = true;       // ops on locks: another session has a lock on the inode, or waits for one; filled in by the leader
   bool leased_elsewhere = true;       // likewise: another session has a lease on it
+  bool repeated = false;              // at the masters, not on the wire: what was answered before, as it was then
 
   bool operator==(const MutationReply&) const = default;
 };

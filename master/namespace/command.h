@@ -203,7 +203,7 @@ struct FinishKeptDump {
 
 // ---------------------------------------------------------------- locks of files (ops/locks.cc)
 
-// All locks of all sessions on the inode go; no error if there are none. The leader has had them handed over to it before.
+// All locks of all sessions on the inode go; no error if there are none. The leader has had them handed over to it before. -> BrokenLocks
 struct BreakLocks { InodeId inode; };
 
 using Command = std::variant<SessionMutation, MakeCluster, RotateKeys, Tick, OpenSession, RenewSessions, EndSession, RegisterServer, RemoveServer,
@@ -222,8 +222,10 @@ struct RenewSessionsReply { std::vector<SessionId> ended; };     // of those ask
 struct TickReply { std::vector<SessionId> ended; };              // whose time ran out with this tick
 struct RegisterServerResult { bool is_new = false, rebooted = false, restarted = false; };
 struct RaiseBegun { uint64_t version = 0; };
+struct BrokenLocks { std::vector<FileLock> locks; };             // that went
 
-using ReplyBody = std::variant<EmptyReply, MutationReply, OpenSessionReply, RenewSessionsReply, TickReply, RegisterServerResult, RaiseBegun>;
+using ReplyBody = std::variant<EmptyReply, MutationReply, OpenSessionReply, RenewSessionsReply, TickReply, RegisterServerResult, RaiseBegun,
+                               BrokenLocks>;
 // One a command, in order.
 using Reply = Result<ReplyBody>;
 

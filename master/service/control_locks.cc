@@ -80,15 +80,16 @@ Task<Result<BreakLocksReply>> ControlService::break_locks(BreakLocksRequest requ
   Result<void> gathered = co_await gather_locks(request.inode, rpc.deadline);
   if (!gathered) co_return gathered.error();
   BreakLocksReply reply;
+  if (core_.machine().locks(request.inode).all().empty()) co_return reply;
+  Result<BrokenLocks> broken = co_await core_.propose_for<BrokenLocks>(BreakLocks{request.inode}, true);
+  if (!broken) co_return broken.error();
+  // Those that went, whoever had them by then.
   std::set<SessionId> sessions;
-  for (const FileLock& lock : core_.machine().locks(request.inode).all()) {
+  for (const FileLock& lock : broken->locks) {
     reply.locks.push_back({.inode = request.inode, .lock = lock, .waits = false});
     sessions.insert(lock.session);
   }
   reply.sessions = names_of(sessions);
-  if (reply.locks.empty()) co_return reply;
-  Result<ReplyBody> broken = co_await core_.propose(BreakLocks{request.inode}, true);
-  if (!broken) co_return broken.error();
   log_warning("master.locks_broken", "inode={} locks={}", request.inode, reply.locks.size());
   for (SessionId session : sessions) {
     if (sessions_.check(session)) recalls_.locks_broken(session, request.inode);

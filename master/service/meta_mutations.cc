@@ -229,8 +229,10 @@ Task<Result<MutationReply>> MetaService::mutate(MutateRequest request, RpcReques
   if (!able) co_return able.error();
   Prepared prepared;
   InodeId losing;
+  uint64_t term = leases_.term();
   Result<void> ready_now = co_await prepare(request, prepared, losing, rpc.deadline);
   if (!ready_now) co_return ready_now.error();
+  if (leases_.term() != term) co_return core_.not_leader();  // leading again: nobody was asked in this term
   if (losing) hold_for_removal(losing, request.op);
   MutateRequest kept;
   kept.session = request.session;
@@ -248,6 +250,8 @@ void MetaService::finish(const MutateRequest& request, ChangeId change, Mutation
   const auto* create = std::get_if<CreateOp>(&request.op);
   if (create && create->open) open_files_.open(request.session, reply.attributes.inode);
   if (InodeId inode = locked_inode(request.op)) return finish_lock(request.session, inode, reply);
+  // What it says is as of when it was done; others may have changed it since, and their changes are over.
+  if (reply.repeated) return;
   bool may_hold = sessions_.may_hold(request.session);
   if (reply.parent.inode) reply.parent_lease = leases_.share_changed(change, reply.parent.inode, may_hold);
   if (reply.new_parent.inode && reply.new_parent.inode != reply.parent.inode) {

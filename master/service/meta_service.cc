@@ -118,13 +118,14 @@ Task<Result<Attributes>> MetaService::attributes_of(InodeId inode) {
 
 Task<Result<MetaService::Seen>> MetaService::written_attributes(SessionId session, InodeId inode, TimePoint deadline) {
   for (;;) {
+    // Asked before the holder is looked for: one who tells of its lease later is not asked, and may have written.
+    bool all_known = sessions_.all_reclaimed();
     Result<void> written = co_await recalls_.wait_written(inode, session, deadline);
     if (!written) co_return written.error();
     LeaseTable::Mark mark = leases_.mark();
     Result<Attributes> attributes = co_await attributes_of(inode);
     if (!attributes) co_return attributes.error();
-    if (attributes->type == FileType::kDirectory || sessions_.all_reclaimed())
-      co_return Seen{.attributes = *attributes, .mark = mark};
+    if (attributes->type == FileType::kDirectory || all_known) co_return Seen{.attributes = *attributes, .mark = mark};
     // Somebody may hold it exclusively who has not said so yet.
     Result<void> reclaimed = co_await sessions_.wait_reclaimed(deadline);
     if (!reclaimed) co_return reclaimed.error();
@@ -241,15 +242,21 @@ Task<Result<StatFsReply>> MetaService::stat_fs(StatFsRequest request, RpcRequest
 
 // ---------------------------------------------------------------- open files
 
+Task<Result<void>> MetaService::wait_removed(InodeId inode, TimePoint deadline) {
+  while (removing_.contains(inode)) {
+    Result<void> waited = co_await removed_.wait_until(core_.world().clock(), deadline);
+    if (!waited) co_return Error(ErrorCode::kTimeout, "inode " + to_string(inode) + " is being removed");
+  }
+  co_return Result<void>();
+}
+
 Task<Result<AttributesReply>> MetaService::open(OpenRequest request, RpcRequest rpc) {
   Result<void> able = ready(request.session);
   if (!able) co_return able.error();
   // Whoever takes the last name away decides by the list of those who have the file open: not between its look and its
   // end.
-  while (removing_.contains(request.inode)) {
-    Result<void> waited = co_await removed_.wait_until(core_.world().clock(), rpc.deadline);
-    if (!waited) co_return Error(ErrorCode::kTimeout, "inode " + to_string(request.inode) + " is being removed");
-  }
+  Result<void> removed = co_await wait_removed(request.inode, rpc.deadline);
+  if (!removed) co_return removed.error();
   open_files_.open(request.session, request.inode);
   Result<Seen> seen = co_await written_attributes(request.session, request.inode, rpc.deadline);
   // The one who asked counts it as open until it says otherwise: it may have asked again meanwhile, and that one is the
@@ -269,7 +276,7 @@ Task<Result<AttributesReply>> MetaService::open(OpenRequest request, RpcRequest 
   co_return reply;
 }
 
-Task<Result<EmptyReply>> MetaService::close(CloseRequest request, RpcRequest) {
+Task<Result<EmptyReply>> MetaService::close(CloseRequest request, RpcRequest rpc) {
   Result<void> able = ready(request.session);
   if (!able) co_return able.error();
   CloseInodes command{.session = request.session, .inodes = {}};
@@ -277,6 +284,9 @@ Task<Result<EmptyReply>> MetaService::close(CloseRequest request, RpcRequest) {
   for (InodeId inode : request.inodes)
     open_files_.close(request.session, inode);
   for (InodeId inode : request.inodes) {
+    // Whoever takes its last name away has looked already who has it open.
+    Result<void> removed = co_await wait_removed(inode, rpc.deadline);
+    if (!removed) co_return removed.error();
     auto ask = [inode](Machine& machine, ReadMode mode) { return machine.orphan_holders(inode, mode); };
     Result<std::vector<SessionId>> holders = co_await core_.read(ask);
     // The master that leads by now has to hear it.
@@ -331,10 +341,12 @@ Task<Result<Lease>> MetaService::acquire_write_lease(SessionId session, InodeId 
   Result<void> asked = co_await recalls_.ask_all(prepared.change.id(), deadline);
   if (!asked) co_return asked.error();
   // What the holder before has changed as such is applied, too.
-  Result<void> alone = co_await recalls_.wait_alone(prepared.change.id(), inode, deadline);
-  if (!alone) co_return alone.error();
-  answered = co_await recalls_.wait_own(session, inode, deadline);
-  if (!answered) co_return answered.error();
+  do {
+    Result<void> alone = co_await recalls_.wait_alone(prepared.change.id(), inode, deadline);
+    if (!alone) co_return alone.error();
+    answered = co_await recalls_.wait_own(session, inode, deadline);
+    if (!answered) co_return answered.error();
+  } while (!leases_.alone(prepared.change.id(), inode));
   able = ready(session);
   if (!able) co_return able.error();
   Lease lease = leases_.make_exclusive(prepared.change.id(), session, inode);
@@ -354,6 +366,7 @@ Task<Result<WriteLeaseReply>> MetaService::write_lease(WriteLeaseRequest request
   if (turn) {
     Result<void> its_turn = co_await recalls_.wait_turn(request.session, request.inode, rpc.deadline);
     if (!its_turn) co_return its_turn.error();
+    unheld_.taken(request.inode);
   } else {
     lease = co_await acquire_write_lease(request.session, request.inode, rpc.deadline);
   }

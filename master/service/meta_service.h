@@ -94,6 +94,7 @@ class MetaService {
   Task<Result<void>> find_moved(const RenameOp& op, std::vector<Touched>& touched, InodeId& losing);
   Task<Result<Attributes>> entry_of(InodeId parent, std::string name);
   // Its holders go into the command, and opens wait for the outcome.
+  Task<Result<void>> wait_removed(InodeId inode, TimePoint deadline);
   void hold_for_removal(InodeId inode, MetaOp& op);
   void removal_over(InodeId inode);
   void finish(const MutateRequest& request, ChangeId change, MutationReply& reply);

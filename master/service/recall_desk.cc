@@ -238,7 +238,9 @@ Task<Result<void>> RecallDesk::wait_turn(SessionId session, InodeId inode, TimeP
       co_return Error(ErrorCode::kWait, "inode " + to_string(inode) + " is not being recalled from this session");
     std::erase_if(turns_, [this](const auto& turn) { return !table_.asked_for_all(turn.second, turn.first); });
     if (turns_.try_emplace(inode, session).first->second == session) co_return Result<void>();
+    auto waits = waiting_for_turn_.emplace(session, inode);
     Result<void> waited = co_await lowered_.wait_until(core_.world().clock(), deadline);
+    waiting_for_turn_.erase(waits);
     if (leadership != leadership_) co_return core_.not_leader();
     if (!waited) co_return Error(ErrorCode::kOverload, "inode " + to_string(inode) + " is being written");
   }
@@ -294,7 +296,10 @@ Task<void> RecallDesk::run(uint64_t leadership) {
     Result<void> slept = co_await tasks_.sleep_until(planned);
     if (!slept || leadership != leadership_) co_return;
     TimePoint now = core_.world().clock().now();
-    if (now - planned > kStall) excuse(now);
+    for (SessionId session : unanswered_) {
+      // Who waits for the one before it to write is not silent; that one's time is not longer than a session's.
+      if (now - planned > kStall || waits_for_turn(session)) excuse(session, now);
+    }
     planned = look_after(now);
     if (std::optional<LeaseTable::Asked> greedy = table_.greediest()) tell({*greedy});
     shared_.set(static_cast<double>(table_.shared_count()));
@@ -302,11 +307,17 @@ Task<void> RecallDesk::run(uint64_t leadership) {
   }
 }
 
-void RecallDesk::excuse(TimePoint now) {
-  for (SessionId session : unanswered_) {
-    for (auto& [sequence, when] : told_of(session)->asked)
-      when = now;
-  }
+bool RecallDesk::waits_for_turn(SessionId session) const {
+  auto [begin, end] = waiting_for_turn_.equal_range(session);
+  return std::any_of(begin, end, [this](const auto& wait) {
+    auto turn = turns_.find(wait.second);
+    return turn != turns_.end() && !waiting_for_turn_.contains(turn->second);
+  });
+}
+
+void RecallDesk::excuse(SessionId session, TimePoint now) {
+  for (auto& [sequence, when] : told_of(session)->asked)
+    when = now;
 }
 
 // Gives the time to look again.

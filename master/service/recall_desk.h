@@ -112,7 +112,9 @@ class RecallDesk {
   Duration session_time() const;
   Task<void> run(uint64_t leadership);
   TimePoint look_after(TimePoint now);
-  void excuse(TimePoint now);
+  // Another session has the turn, and waits for none itself.
+  bool waits_for_turn(SessionId session) const;
+  void excuse(SessionId session, TimePoint now);
   Task<void> fence(SessionId session, uint64_t leadership);
 
   MasterCore& core_;
@@ -129,6 +131,7 @@ class RecallDesk {
   Counter& answered_;
   Histogram& latency_;
   std::map<InodeId, SessionId> turns_;
+  std::multimap<SessionId, InodeId> waiting_for_turn_;
   Counter& fenced_;
   Gauge& shared_;
   Gauge& exclusive_;

@@ -156,6 +156,11 @@ Task<Result<OpenSessionReply>> SessionDesk::open(OpenSessionRequest request) {
 Task<Result<RenewSessionReply>> SessionDesk::renew(RenewSessionRequest request) {
   Result<void> known = check(request.session);
   if (!known) co_return known.error();
+  uint64_t leadership = leadership_;
+  // The client that already says what it holds (or that holds nothing, and knows the term) has reclaimed.
+  bool claims = unclaimed_.contains(request.session) && request.known_term == core_.term();
+  // Before anything is waited for: what it closes meanwhile is closed after this.
+  if (claims) kept_.open_files.reclaim(request.session, request.open_inodes);
   Promise<void> promise(core_.world().executor());
   Future<void> future = promise.future();
   renewals_.push_back({request.session, std::move(promise)});
@@ -165,12 +170,12 @@ Task<Result<RenewSessionReply>> SessionDesk::renew(RenewSessionRequest request) 
   }
   Result<void> renewed = co_await std::move(future);
   if (!renewed) co_return renewed.error();
+  // Whoever leads now has not heard what this session holds, though the term may be known here.
+  if (leadership != leadership_) co_return core_.not_leader();
   known = check(request.session);  // it may have been ended meanwhile: nothing is remembered of it then
   if (!known) co_return known.error();
   bool unclaimed = unclaimed_.contains(request.session);
-  // The client that already says what it holds (or that holds nothing, and knows the term) has reclaimed.
-  if (unclaimed && request.known_term == core_.term()) {
-    kept_.open_files.reclaim(request.session, request.open_inodes);
+  if (unclaimed && claims) {
     Result<void> reclaimed = kept_.leases.reclaim(request.session, request.leases);
     if (!reclaimed) {
       // One of the two is wrong about what it may believe. This one is told so, and forgets everything.
@@ -184,7 +189,7 @@ Task<Result<RenewSessionReply>> SessionDesk::renew(RenewSessionRequest request) 
     if (unclaimed_.empty()) reclaimed_.notify_all();
   }
   RenewSessionReply reply;
-  reply.term = core_.term();
+  reply.term = kept_.leases.term();
   reply.duration_ms = kept_.recalls.grant_time(request.session);
   reply.now = core_.world().clock().wall().ns;
   reply.reclaim = unclaimed;

@@ -78,8 +78,9 @@ Result<MutationReply> apply_op(OpContext& op, const ReleaseLocksOp& release) {
 }
 
 Reply apply_command(Transaction& tx, const BreakLocks& locks) {
+  BrokenLocks broken{.locks = tx.locks(locks.inode).all()};
   tx.put_locks(locks.inode, {});
-  return ReplyBody{EmptyReply{}};
+  return ReplyBody{std::move(broken)};
 }
 
 }  // namespace cairn

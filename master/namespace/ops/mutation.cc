@@ -37,6 +37,7 @@ std::optional<Reply> stored_reply(Transaction& tx, const SessionRecord& session,
   Result<Result<MutationReply>> reply = decode_reply(*bytes);
   if (!reply) return Reply(reply.error());
   if (!*reply) return Reply(reply->error());
+  (*reply)->repeated = true;
   return Reply(std::move(**reply));
 }
 

@@ -125,6 +125,7 @@ template <class T>
 T random_value(Random& random) {
   T value;
   randomize(value, random);
+  if constexpr (requires { value.repeated; }) value.repeated = false;  // it is not on the wire
   return value;
 }
 
