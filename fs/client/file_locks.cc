@@ -110,6 +110,8 @@ Task<Result<void>> FileLocks::set(InodeId inode, HandleId handle, FileLock lock,
   uint64_t place = 0;
   for (;;) {
     {
+      // Before it waits for its turn: if the process is killed meanwhile, what ends its locks comes after this.
+      if (lock.mode != LockMode::kUnlock) state->used[lock.owner].insert(handle);
       Semaphore::Permit turn = co_await state->mutex.lock();
       if (wait && wait->given_up()) co_return Error(ErrorCode::kInterrupted);
       if (lock.mode == LockMode::kUnlock && state->mine.within(lock).empty() && !state->unsure)
@@ -142,8 +144,11 @@ Task<Result<void>> FileLocks::set(InodeId inode, HandleId handle, FileLock lock,
 Task<Result<std::optional<FileLock>>> FileLocks::try_set(InodeId inode, State& state, FileLock lock) {
   if (!decides(inode, state) && state.mine != state.known) {
     // The session's time may be over for a moment only.
+    SessionId session = master_.session();
     Result<void> valid = co_await master_.wait_valid(world_.clock().now() + request_timeout_);
     if (!valid) co_return valid.error();
+    // What is noted of the lock's owner went with the session.
+    if (session != master_.session()) co_return Error(ErrorCode::kIo, "the session with the master has ended");
   }
   if (decides(inode, state)) {
     here_.add();
@@ -165,11 +170,11 @@ Task<Result<std::optional<FileLock>>> FileLocks::set_at_master(InodeId inode, St
   uint64_t tenure = leases_.tenure(inode);
   SessionId session = master_.session();
   SetLockOp op{.inode = inode, .lock = lock};
-  Result<MutationReply> reply = co_await master_.mutate(std::move(op));
+  Result<MutationReply> reply = co_await master_.mutate_in(session, std::move(op));
   if (session != master_.session()) co_return Error(ErrorCode::kIo, "the session with the master has ended");
   if (!reply) {
     // It may have been set, or not. What is right is told when the master can be asked again.
-    state.unsure = reply.failed_with(ErrorCode::kIo);
+    state.unsure = state.unsure || reply.failed_with(ErrorCode::kIo) || is_masters_trouble(reply.code());
     if (state.unsure) tasks_->spawn(tell_later(inode));
     co_return reply.error();
   }
@@ -208,7 +213,7 @@ Task<Result<void>> FileLocks::tell_all(InodeId inode, State& state) {
   InodeLocks telling = state.mine;
   SessionId session = master_.session();
   ReplaceLocksOp op{.inode = inode, .locks = telling.all()};
-  Result<MutationReply> reply = co_await master_.mutate(std::move(op));
+  Result<MutationReply> reply = co_await master_.mutate_in(session, std::move(op));
   if (session != master_.session()) co_return Error(ErrorCode::kIo, "the session with the master has ended");
   if (reply.failed_with(ErrorCode::kConflict)) {
     // Somebody else decides them by now: what was set here has been lost.
@@ -266,6 +271,7 @@ Task<void> FileLocks::tell_later(InodeId inode) {
 
 Task<Result<void>> FileLocks::wait_at_master(InodeId inode, const FileLock& lock, std::shared_ptr<LockWait> wait,
                                              uint64_t& place) {
+  if (wait->given_up()) co_return Error(ErrorCode::kInterrupted);
   WaitLockRequest request;
   request.inode = inode;
   request.lock = lock;
@@ -348,7 +354,7 @@ Task<void> FileLocks::release(InodeId inode, std::vector<uint64_t> owners) {
   }
   SessionId session = master_.session();
   ReleaseLocksOp op{.inode = inode, .owners = std::move(owners)};
-  Result<MutationReply> reply = co_await master_.mutate(std::move(op));
+  Result<MutationReply> reply = co_await master_.mutate_in(session, std::move(op));
   if (session != master_.session()) co_return;
   if (reply) {
     state->known = state->mine;

@@ -46,19 +46,24 @@ FileWriter::~FileWriter() = default;
 Task<Result<void>> FileWriter::write(uint64_t offset, Buffer data) {
   if (offset + data.size() > kMaxFileSizeBytes) co_return Error(ErrorCode::kFileTooBig);
   TimePoint until = deadline();
+  // Room first: whoever has the lease and the turn waits for servers only, and a recall for no other file's data.
+  Result<Semaphore::Permit> room = co_await shared_.memory.acquire_until(data.size(), shared_.world.clock(), until);
+  if (!room) co_return Error(ErrorCode::kIo, "what was written before is not on disk in time");
   for (;;) {
     Result<void> leased = co_await ensure_lease(until);
     if (!leased) co_return leased;
     Semaphore::Permit turn = co_await write_mutex_.lock();
     if (!may_write()) continue;
     Writing writing(*this);
-    Result<void> written = co_await write_locked(offset, std::move(data));
+    Result<void> written = co_await write_locked(offset, std::move(data), std::move(*room));
     co_return written;
   }
 }
 
 Task<Result<uint64_t>> FileWriter::append(Buffer data) {
   TimePoint until = deadline();
+  Result<Semaphore::Permit> room = co_await shared_.memory.acquire_until(data.size(), shared_.world.clock(), until);
+  if (!room) co_return Error(ErrorCode::kIo, "what was written before is not on disk in time");
   for (;;) {
     Result<void> leased = co_await ensure_lease(until);
     if (!leased) co_return leased.error();
@@ -67,14 +72,16 @@ Task<Result<uint64_t>> FileWriter::append(Buffer data) {
     Writing writing(*this);
     uint64_t offset = size_;
     if (offset + data.size() > kMaxFileSizeBytes) co_return Error(ErrorCode::kFileTooBig);
-    Result<void> written = co_await write_locked(offset, std::move(data));
+    Result<void> written = co_await write_locked(offset, std::move(data), std::move(*room));
     if (!written) co_return written.error();
     co_return offset;
   }
 }
 
-Task<Result<void>> FileWriter::write_locked(uint64_t offset, Buffer data) {
+// `room` goes with the first piece; there is a second one only where a chunk ends.
+Task<Result<void>> FileWriter::write_locked(uint64_t offset, Buffer data, Semaphore::Permit room) {
   TimePoint until = deadline();
+  uint64_t losses = losses_;
   lease_seen_ = written_ = shared_.world.clock().now();
   while (!data.empty()) {
     uint64_t in_chunk = kChunkSizeBytes - offset % kChunkSizeBytes;
@@ -85,9 +92,8 @@ Task<Result<void>> FileWriter::write_locked(uint64_t offset, Buffer data) {
       Result<void> sent = co_await send_gathered(false, until);
       if (!sent) co_return sent;
     }
-    Result<Semaphore::Permit> permit = co_await shared_.memory.acquire_until(size, shared_.world.clock(), until);
-    if (!permit) co_return Error(ErrorCode::kIo, "what was written before is not on disk in time");
-    gather(offset, std::move(piece), std::move(*permit));
+    if (losses != losses_) co_return last_error_;  // and the lease with it
+    gather(offset, std::move(piece), std::exchange(room, {}));
     offset += size;
     size_ = std::max(size_, offset);
     mtime_ = shared_.master.now();
@@ -111,7 +117,7 @@ bool FileWriter::gathers(uint64_t offset, uint64_t size) const {
 void FileWriter::gather(uint64_t offset, Buffer piece, Semaphore::Permit permit) {
   if (gathered_bytes_ == 0) gathered_offset_ = offset;
   gathered_bytes_ += piece.size();
-  gathered_permits_.push_back(std::move(permit));
+  if (permit.units() > 0) gathered_permits_.push_back(std::move(permit));
   bool small = piece.size() < kSmallPieceBytes;
   bool room = staging_.size() - staging_used_ >= piece.size();
   if (!small || gathered_.empty()) {
@@ -279,6 +285,7 @@ Task<Result<void>> FileWriter::sync_as(SyncKind kind) {
     if (done && (seal || needed)) done = co_await commit(written, seal, until);
     // Without the lease another mount may have a chunk by now that was only to be sealed; and it may be known already.
     bool taken = done.failed_with(ErrorCode::kStale) || (done.failed_with(ErrorCode::kOldVersion) && !leased);
+    taken = taken && error_count_ == errors;  // else it went with the session
     bool retired = taken && (retire_settled() || chunks_.size() < versions.size());
     if (taken && seal && !needed) done = Result<void>();
     again = !done && retired;
@@ -437,10 +444,14 @@ void FileWriter::overlay(Attributes& attributes) const {
 void FileWriter::truncated(const Attributes& attributes) {
   base_ = attributes;
   size_ = attributes.size;
+  size_in_doubt_ = false;
   mtime_.reset();
+  // Written while the cut was on its way (the kernel lets an open with O_TRUNC go beside it): it was there before.
+  if (gathered_bytes_ > 0 && gathered_offset_ + gathered_bytes_ > size_) drop_gathered();
   uint32_t keep = chunk_index(attributes.size);  // chunks wholly below the new end stay as they are
   while (!chunks_.empty() && chunks_.rbegin()->first >= keep)
     retire(chunks_.rbegin()->first);
+  if (chunks_.empty()) dirty_ = false;
 }
 
 uint64_t FileWriter::unsynced_bytes() const {
@@ -540,14 +551,19 @@ void FileWriter::lose(Error error) {
   if (lost) failed(std::move(error));
 }
 
-void FileWriter::discard() {
-  while (!chunks_.empty())
-    retire(chunks_.begin()->first);
+void FileWriter::drop_gathered() {
   gathered_.clear();
   gathered_permits_.clear();
   gathered_bytes_ = 0;
+}
+
+void FileWriter::discard() {
+  while (!chunks_.empty())
+    retire(chunks_.begin()->first);
+  drop_gathered();
   dirty_ = false;
   mtime_.reset();
+  tasks_.spawn(stop_retired());  // they hold memory
 }
 
 Task<void> FileWriter::stop() {

@@ -70,6 +70,8 @@ class FileWriter {
   // The master changed size or chunks on this mount's behalf (truncate): what is known of chunks is asked for again.
   // Everything must be clean.
   void truncated(const Attributes& attributes);
+  // Perhaps, or not: no answer has come. The next write asks.
+  void size_in_doubt() { size_in_doubt_ = true; }
   // The application sets the time itself: no commit with an older one may be on its way meanwhile (hold the permit),
   // and none later brings it (mtime_is_set()).
   Task<Semaphore::Permit> pause_commits() { return sync_mutex_.lock(); }
@@ -105,7 +107,7 @@ class FileWriter {
   Task<void> stop();
 
  private:
-  Task<Result<void>> write_locked(uint64_t offset, Buffer data);
+  Task<Result<void>> write_locked(uint64_t offset, Buffer data, Semaphore::Permit room);
   // `beside_recall`: also while a recall is being worked on that is nobody's question any more.
   Task<Result<void>> ensure_lease(TimePoint until, bool beside_recall = false);
   Task<Result<void>> write_pages_until(uint64_t offset, Buffer data, TimePoint until);
@@ -160,14 +162,17 @@ class FileWriter {
   // The chunks that are durable and committed. True if there were any.
   bool retire_settled();
   Task<void> check_chunks();
+  Task<Result<void>> ask_size(TimePoint until);
   void drop_broken();
+  void drop_gathered();
   Task<void> stop_retired();
   TimePoint deadline() const { return shared_.world.clock().now() + shared_.request_timeout; }
 
   WriterShared& shared_;
   InodeId inode_;
-  Attributes base_;                // as the master knows it
-  uint64_t size_ = 0;              // with what is not committed
+  Attributes base_;    // as the master knows it
+  uint64_t size_ = 0;  // with what is not committed
+  bool size_in_doubt_ = false;
   std::optional<FileTime> mtime_;  // of writes not committed
   bool dirty_ = false;             // something was sent, or its commit is missing
   uint64_t generation_ = 0;        // moves with each write

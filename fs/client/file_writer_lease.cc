@@ -19,6 +19,11 @@ Task<Result<void>> FileWriter::ensure_lease(TimePoint until, bool beside_recall)
       Result<void> waited = co_await shared_.leases.wait_news(until);
       if (!waited) co_return Error(ErrorCode::kIo, "the lease was not given back in time");
     }
+    if (size_in_doubt_ && !dirty()) {
+      Result<void> asked = co_await ask_size(until);
+      if (!asked) co_return asked;
+      continue;
+    }
     if (may_write() || (beside_recall && has_turn())) co_return Result<void>();
     Result<void> valid = co_await shared_.master.wait_valid(until);
     if (!valid) co_return valid;
@@ -30,8 +35,10 @@ Task<Result<void>> FileWriter::ensure_lease(TimePoint until, bool beside_recall)
     // A recall of what we hold is answered meanwhile: two who both want to write do not wait for one another.
     auto reply = co_await shared_.master.ask_until(request, until);
     if (!reply) co_return reply.error();
+    SessionId session = shared_.master.session();
     take_attributes(reply->attributes, reply->lease);
     co_await check_chunks();
+    if (session != shared_.master.session()) continue;  // the lease went with it
     if (shared_.leases.granted_exclusive(inode_, reply->lease, !reply->locked_elsewhere)) continue;
     Result<void> slept = co_await tasks_.sleep_for(kLeaseAgain);
     if (!slept) co_return slept;
@@ -62,7 +69,10 @@ Task<Result<void>> FileWriter::write_pages_until(uint64_t offset, Buffer data, T
       if (losses != losses_ || (!may_write() && !has_turn())) continue;
       without_lease_ = without_lease_ || !shared_.leases.exclusive(inode_);
       Writing writing(*this);
-      Result<void> written = co_await write_locked(offset, std::move(data));
+      // Not waited for: a recall may wait for these pages, and the kernel has them in its memory as long as this lasts.
+      Semaphore::Permit room;
+      (void)shared_.memory.try_acquire(data.size(), room);
+      Result<void> written = co_await write_locked(offset, std::move(data), std::move(room));
       co_return written;
     }
     if (shared_.leases.going(inode_) && !recall_is_over()) {
@@ -98,6 +108,16 @@ Task<Result<void>> FileWriter::ask_for_turn(TimePoint until) {
   co_return Result<void>();
 }
 
+Task<Result<void>> FileWriter::ask_size(TimePoint until) {
+  GetAttributesRequest request;
+  request.inode = inode_;
+  auto reply = co_await shared_.master.ask_until(request, until);
+  if (!reply) co_return reply.error();
+  size_in_doubt_ = false;
+  if (!dirty() && reply->attributes.change >= base_.change) truncated(reply->attributes);
+  co_return Result<void>();
+}
+
 // Beside whoever waits for it: a recall may come first.
 Task<void> FileWriter::ask_for_lease(TimePoint until) {
   Result<void> leased = co_await ensure_lease(until, true);
@@ -117,8 +137,6 @@ Task<Result<void>> FileWriter::show_pages() {
 // ---------------------------------------------------------------- it is recalled, or lowered
 
 Task<void> FileWriter::give_up_lease(bool forget) {
-  // A write that began under the lease may still wait for memory, and have nothing to show.
-  { Semaphore::Permit turn = co_await write_mutex_.lock(); }
   Result<void> synced = co_await sync_as(SyncKind::kAll);
   if (!synced && dirty()) {
     log_error("client.recall_lost_data", "inode={} error={}", inode_, quoted(synced.error().message()));

@@ -109,7 +109,7 @@ bool LeaseKeeper::accept(InodeId inode, const Lease& lease, bool exclusive) {
   auto [place, is_new] = leases_.try_emplace(inode);
   Held& held = place->second;
   if (is_new) held.use = uses_.insert(uses_.end(), inode);
-  if (held.returned) return false;  // in doubt the master has heard of the return later
+  if (held.returned || held.in_doubt) return false;  // in doubt the master has heard of the return later
   if (!is_new && order < Order{held.term, held.sequence})
     return false;  // what came with it may be older than what is known
   if (held.returning) {
@@ -205,6 +205,7 @@ std::vector<HeldLease> LeaseKeeper::held(uint64_t term) {
   std::vector<HeldLease> all;
   all.reserve(leases_.size());
   for (auto& [inode, held] : leases_) {
+    if (held.in_doubt) continue;  // another session may have it by now; told() forgets it
     held.told_to = term;
     all.push_back({.inode = inode, .exclusive = held.exclusive});
   }
@@ -454,10 +455,11 @@ Task<void> LeaseKeeper::return_forever() {
       returns_.pop_front();
       Held* held = find(inode);
       if (!held || !held->returning || held->returned) continue;
-      held->returned = true;
+      held->returned = held->in_doubt = true;
       (held->exclusive ? exclusive : shared).push_back(inode);
       if (forget_) co_await forget_(inode);
     }
+    if (session != master_.session()) continue;  // what was returned went with it
     Result<void> returned = co_await give_back(shared, exclusive);
     if (session != master_.session()) continue;
     shared.insert(shared.end(), exclusive.begin(), exclusive.end());

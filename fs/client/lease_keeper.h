@@ -110,6 +110,7 @@ class LeaseKeeper {
     bool decides_locks = false;
     bool returning = false;  // not used any more; returned when the kernel's timeouts are over
     bool returned = false;   // the master is being told
+    bool in_doubt = false;   // it has been told, and may not have answered: not claimed of another one, nor taken again
     std::list<InodeId>::iterator use;
   };
   struct Order {  // of a grant or a recall
@@ -175,7 +176,7 @@ class LeaseKeeper {
   uint64_t term_ = 0;   // of the last recall that was received,
   uint64_t after_ = 0;  // and its number
   std::unordered_map<InodeId, Queue> queues_;
-  uint64_t queued_ = 0;  // counts recalls
+  uint64_t queued_ = 0;               // counts recalls
   std::map<uint64_t, bool> recalls_;  // of term_: true: handled
   std::vector<RecallAnswer> answers_;
   Condition settled_;

@@ -104,6 +104,14 @@ Task<Result<void>> MasterLink::wait_valid(TimePoint deadline) {
   co_return tasks_.stop_requested() ? Result<void>(ErrorCode::kCancelled) : Result<void>();
 }
 
+Task<Result<MutationReply>> MasterLink::mutate_in(SessionId session, MetaOp op) {
+  while (replacing_)
+    co_await replaced_.wait();
+  if (session_ != session) co_return Error(ErrorCode::kIo, "the session with the master has ended");
+  Result<MutationReply> reply = co_await mutate(std::move(op));
+  co_return reply;
+}
+
 Task<Result<MutationReply>> MasterLink::mutate_until(MetaOp op, TimePoint deadline) {
   while (replacing_)
     co_await replaced_.wait();

@@ -54,6 +54,8 @@ class MasterLink {
     return mutate_until(std::move(op), world_.clock().now() + options_.request_timeout);
   }
   Task<Result<MutationReply>> mutate_until(MetaOp op, TimePoint deadline);
+  // Only under this session: what it says would be wrong under the next. kIo if that one is there.
+  Task<Result<MutationReply>> mutate_in(SessionId session, MetaOp op);
 
   // ---- how long what is known under leases may be used
   bool suspended() const { return valid_left() <= Duration::zero(); }
@@ -146,10 +148,11 @@ Task<Result<typename Method<Request>::Reply>> MasterLink::ask_until(Request requ
 template <class Request>
 Task<Result<typename Method<Request>::Reply>> MasterLink::ask_session(Request request, TimePoint deadline,
                                                                       bool patiently) {
+  SessionId used = session_;
   while (replacing_)
     co_await replaced_.wait();
-  request.session = session_;
-  SessionId used = session_;
+  if (used != session_) co_return Error(ErrorCode::kSessionEnded);
+  request.session = used;
   Result<typename Method<Request>::Reply> reply(ErrorCode::kIo);
   if (patiently) {
     reply = co_await masters_.ask_patiently(std::move(request), deadline);

@@ -124,6 +124,7 @@ class Mount final : public FileSystem {
   // Own changes that have not been answered: until then the cache is not asked about what they touch, since others may
   // see it changed before we hear that it is.
   class Changing;
+  class Opening;
   bool changing(InodeId inode) const { return changing_.contains(inode); }
   bool changing(InodeId directory, const std::string& name) const {
     return changing_names_.contains({directory, name});
@@ -146,6 +147,7 @@ class Mount final : public FileSystem {
   Task<Result<Entry>> create_any(CreateOp op);
   Result<void> writable() const;
   HandleId add_handle(Inode& inode, OpenFlagsFs flags);
+  Task<Result<void>> open_under_session(InodeId inode, OpenFlagsFs flags);
   Task<Result<void>> open_at_master(InodeId inode, OpenFlagsFs flags);
   // The handle's own view of write errors: each is told once.
   Result<void> unseen_error(Handle& handle);

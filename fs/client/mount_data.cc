@@ -38,6 +38,21 @@ Task<Result<void>> Mount::truncate_open(InodeId inode) {
   co_return Result<void>();
 }
 
+// As long as it lives no close of the inode is told.
+class Mount::Opening {
+ public:
+  Opening(Mount& mount, InodeId inode) : mount_(mount), inode_(inode) { ++mount_.opening_[inode]; }
+  ~Opening() {
+    if (--mount_.opening_[inode_] == 0) mount_.opening_.erase(inode_);
+  }
+  Opening(const Opening&) = delete;
+  Opening& operator=(const Opening&) = delete;
+
+ private:
+  Mount& mount_;
+  InodeId inode_;
+};
+
 // The master's list of who has what open decides what becomes of a file without names. A close that comes to it after
 // this open, or a new leader that is told what is open here in the middle of it, must not take the inode off that list.
 Task<Result<FileSystem::Opened>> Mount::open(InodeId inode, OpenFlagsFs flags) {
@@ -45,33 +60,37 @@ Task<Result<FileSystem::Opened>> Mount::open(InodeId inode, OpenFlagsFs flags) {
     Result<void> allowed = writable();
     if (!allowed) co_return allowed.error();
   }
+  while (telling_closed_.contains(inode))
+    co_await told_closed_.wait();
+  Opening opening(*this, inode);
+  for (SessionId session; session != master_.session();) {  // what was opened under the one before is open no more
+    session = master_.session();
+    Result<void> done = co_await open_under_session(inode, flags);
+    if (done) continue;
+    Inode* state = find(inode);  // the master may count it as open whatever was answered
+    if (!state || state->opens == 0) tell_closed_soon(inode);
+    co_return done.error();
+  }
+  Inode& state = *find(inode);
+  Opened opened;
+  opened.handle = add_handle(state, flags);
+  opened.attributes = seen_here(state.attributes);
+  co_return opened;
+}
+
+Task<Result<void>> Mount::open_under_session(InodeId inode, OpenFlagsFs flags) {
   // A file that the master believes to be open here, and that has not changed, is opened again without a word.
   Inode* before = find(inode);
   if (!before || !before->told_open || !known(inode)) {
-    while (telling_closed_.contains(inode))
-      co_await told_closed_.wait();
-    ++opening_[inode];
     Result<void> told = co_await open_at_master(inode, flags);
-    if (--opening_[inode] == 0) opening_.erase(inode);
-    if (!told) {  // the master may count it as open whatever was answered
-      Inode* state = find(inode);
-      if (!state || state->opens == 0) tell_closed_soon(inode);
-      co_return told.error();
-    }
+    if (!told) co_return told;
   }
   Inode& state = *find(inode);
   ++state.operations;
   Result<void> cut;
   if (flags.truncate && seen_here(state.attributes).size > 0) cut = co_await truncate_open(inode);
   --state.operations;
-  if (!cut) {
-    if (state.opens == 0) tell_closed_soon(inode);
-    co_return cut.error();
-  }
-  Opened opened;
-  opened.handle = add_handle(state, flags);
-  opened.attributes = seen_here(state.attributes);
-  co_return opened;
+  co_return cut;
 }
 
 Task<Result<void>> Mount::open_at_master(InodeId inode, OpenFlagsFs flags) {

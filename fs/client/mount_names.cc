@@ -37,6 +37,13 @@ class Mount::Changing {
   }
   Changing(const Changing&) = delete;
   Changing& operator=(const Changing&) = delete;
+  // Directories, and what had the names when it began.
+  std::vector<InodeId> inodes() const {
+    std::vector<InodeId> all;
+    for (auto place : inodes_)
+      all.push_back(*place);
+    return all;
+  }
 
  private:
   Mount& mount_;
@@ -72,7 +79,10 @@ Task<Result<MutationReply>> Mount::mutate(MetaOp op, std::vector<NameChange> nam
     // It may have happened all the same.
     for (const NameChange& change : names)
       names_.forget_name(change.directory, change.name);
-    names_.forget_attributes(inode);
+    for (InodeId touched : changing.inodes()) {
+      names_.forget_listing(touched);
+      names_.forget_attributes(touched);
+    }
     co_return reply;
   }
   for (const NameChange& change : names) {
@@ -321,9 +331,12 @@ Task<Result<FileSystem::Listing>> Mount::read_directory(InodeId directory, uint6
   listing.end = reply->end;
   listing.parent = reply->parent;
   listing.entries = std::move(reply->entries);
+  // All before anything is waited for: the leases are of the session that asked.
+  for (const DirectoryEntry& entry : listing.entries) {
+    if (entry.attributes) hear(*entry.attributes, entry.leased ? of_entries : Lease{});
+  }
   for (DirectoryEntry& entry : listing.entries) {
     if (!entry.attributes) continue;
-    hear(*entry.attributes, entry.leased ? of_entries : Lease{});
     co_await learn_and_forget_pages(*entry.attributes);
     entry.attributes = seen_here(*entry.attributes);
     // The kernel would believe them for as long as the lease lasts that the inode may have by then.
@@ -385,6 +398,7 @@ Task<Result<AttributesView>> Mount::set_attributes(InodeId inode, Changes change
   if (state) ++state->operations;
   Result<MutationReply> reply = co_await mutate_inode(std::move(op), inode);
   if (state) --state->operations;
+  if (!reply && state && state->writer && changes.size) state->writer->size_in_doubt();
   if (!reply) co_return reply.error();
   if (state && state->writer) {
     if (changes.size) state->writer->truncated(reply->attributes);

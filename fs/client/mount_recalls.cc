@@ -159,7 +159,10 @@ Task<void> Mount::open_again() {
   for (auto& [id, inode] : inodes_) {
     if (inode->opens > 0) open.push_back(id);
   }
+  for (const auto& [id, times] : opening_)
+    open.push_back(id);
   std::ranges::sort(open);
+  open.erase(std::ranges::unique(open).begin(), open.end());
   for (InodeId id : open) {
     OpenRequest request;
     request.inode = id;

@@ -344,6 +344,7 @@ Task<void> KernelRun::do_read(Worker& worker) {
   CallPtr call = begin(worker.mount, fmt::format("{} inode {} {}+{}{}", mapped ? "load" : "read", history->inode,
                                                  offset, size, SimKernel::is_direct(file) ? " direct" : ""));
   SimKernel& vfs = *kernel(worker.mount);
+  uint64_t put_away = SimKernel::put_away(file);
   Sys<std::string> data;
   if (mapped) {
     data = co_await vfs.load(file, offset, size);
@@ -351,9 +352,12 @@ Task<void> KernelRun::do_read(Worker& worker) {
     data = co_await vfs.read(file, offset, size);
   }
   if (!end(call, data.error, {}) || !data) co_return;
+  // Where the kernel put away what it had asked for, it went by the end that it knew (docs/consistency.md, "Known gaps").
+  bool ends = data.value.size() < size;
+  bool asked_in_vain = ends && SimKernel::put_away(file) != put_away;
   // Beyond its end a mapping may show zeros for a while.
-  if (!mapped && (data.value.size() == size || !data.value.empty()))
-    seen_end(call, *history, offset + data.value.size(), data.value.size() < size);
+  if (!mapped && !asked_in_vain && !data.value.empty())
+    seen_end(call, *history, offset + data.value.size(), ends);
   seen_bytes(call, *history, offset, data.value);
 }
 

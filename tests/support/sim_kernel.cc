@@ -295,6 +295,9 @@ Task<int> SimKernel::invalidate_entry(uint64_t parent, std::string name) {
   co_return 0;
 }
 
+uint64_t SimKernel::put_away(const FilePtr& file) {
+  return file->inode->put_away;
+}
 uint64_t SimKernel::inode_of(const FilePtr& file) {
   return file->inode->number;
 }

@@ -115,6 +115,8 @@ class SimKernel final : public KernelDevice {
   Task<int> store(FilePtr file, uint64_t offset, std::string data);
 
   static uint64_t inode_of(const FilePtr& file);
+  // How many answers about its attributes were put away, because something was forgotten or changed meanwhile.
+  static uint64_t put_away(const FilePtr& file);
   static bool is_direct(const FilePtr& file);
   static bool writable(const FilePtr& file);
   static bool created(const FilePtr& file);  // by the open() that gave it

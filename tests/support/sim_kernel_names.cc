@@ -42,7 +42,10 @@ void SimKernel::directory_changed(Inode& directory) {
 
 // What an answer says of an inode, unless something newer has happened to it since `version`.
 Task<void> SimKernel::change_attributes(InodePtr inode, fuse_attr attributes, TimePoint until, uint64_t version) {
-  if ((version != 0 && inode->version > version) || inode->size_unstable) co_return;
+  if ((version != 0 && inode->version > version) || inode->size_unstable) {
+    ++inode->put_away;
+    co_return;
+  }
   set_attributes(*inode, attributes, until);
   uint64_t before = std::exchange(inode->size, attributes.size);
   if (!inode->directory() && before != attributes.size) co_await truncate_pages(inode, attributes.size);

@@ -48,6 +48,7 @@ struct SimKernel::Inode : std::enable_shared_from_this<SimKernel::Inode> {
   fuse_attr attributes{};
   TimePoint attributes_until{};
   uint64_t version = 0;
+  uint64_t put_away = 0;  // answers about its attributes that came too late
   uint64_t size = 0;
   bool size_unstable = false;             // a change of it is under way
   std::shared_ptr<RwLock> lock;           // shared with who holds it
