@@ -165,7 +165,7 @@ class SimKernel final : public KernelDevice {
   void directory_changed(Inode& directory);
   DentryPtr add_name(const InodePtr& directory, const std::string& name, const InodePtr& inode, TimePoint until,
                      uint64_t epoch);
-  void drop_name(const InodePtr& directory, const DentryPtr& dentry);
+  void drop_name(InodePtr directory, DentryPtr dentry);
   void prune(Inode& directory);
   Task<Sys<bool>> revalidate(InodePtr directory, DentryPtr dentry, uint32_t look);
   Task<Sys<InodePtr>> request_lookup(InodePtr directory, std::string name);

@@ -106,7 +106,8 @@ SimKernel::DentryPtr SimKernel::add_name(const InodePtr& directory, const std::s
 }
 
 // d_invalidate(): the name goes, and below a directory what nobody uses.
-void SimKernel::drop_name(const InodePtr& directory, const DentryPtr& dentry) {
+// By value: what it is given may be the very entry that goes.
+void SimKernel::drop_name(InodePtr directory, DentryPtr dentry) {
   auto found = directory->names.find(dentry->name);
   if (found != directory->names.end() && found->second == dentry) directory->names.erase(found);
   if (dentry->inode && dentry->inode->directory()) prune(*dentry->inode);
