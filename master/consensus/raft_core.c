@@ -320,6 +320,16 @@ static unsigned begin_at_snapshot(const CairnRaft* raft, unsigned n, struct raft
   return known < n ? (unsigned)known : n;
 }
 
+// A rejection that was overtaken by a later acceptance. A follower never has less than what it has confirmed in this
+// term; but the core, when it probes just behind that, takes the old answer for one to its probe, goes back below what
+// is confirmed, and takes no answer to what it sends from there for news: the follower gets nothing more (design.md 3.5,
+// M9).
+static bool is_late_rejection(CairnRaft* raft, const CairnRaftMessage* result) {
+  if (result->rejected == 0 || raft->core.state != RAFT_LEADER || result->term != raft->core.current_term) return false;
+  raft_index confirmed = 0;
+  return raft_match_index(&raft->core, result->peer, &confirmed) == 0 && result->index < confirmed;
+}
+
 int cairn_raft_receive(CairnRaft* raft, uint64_t now_ms, const CairnRaftMessage* in, const CairnRaftEntry* entries,
                        CairnRaftUpdate* update) {
   struct raft_message message;
@@ -341,7 +351,7 @@ int cairn_raft_receive(CairnRaft* raft, uint64_t now_ms, const CairnRaftMessage*
     case CAIRN_RAFT_MESSAGE_APPEND_ENTRIES_RESULT:
       message.append_entries_result.version = 2;
       message.append_entries_result.term = in->term;
-      message.append_entries_result.rejected = in->rejected;
+      message.append_entries_result.rejected = is_late_rejection(raft, in) ? 0 : in->rejected;
       message.append_entries_result.last_log_index = in->index;
       message.append_entries_result.features = in->features;
       message.append_entries_result.capacity = in->capacity_kib;

@@ -124,7 +124,8 @@ std::string GroupSim::outdate_the_longest_log() {
   };
   // One term is too little: it asks for the next one itself.
   auto outdated = [&](ReplicatedLog& other) {
-    return other.term() > term + 2 && other.status().last < log(*longest)->status().last;
+    bool there = log(*longest) != nullptr;  // a fault of before may end it meanwhile
+    return there && other.term() > term + 2 && other.status().last < log(*longest)->status().last;
   };
   simulator_.run_until([&] { return others(outdated); }, 8s);
   // A majority is left, with the longest log.
