@@ -91,6 +91,7 @@ class Mount final : public FileSystem {
     bool pages_given = false;
     bool told_open = false;   // the master believes that it is open here
     bool parked = false;      // nobody has it open, but the master still believes so: it may be opened again
+    bool gone = false;        // its last name went when nobody had it open: what was not written is thrown away
     bool forgotten = false;   // by the kernel
     bool here_only = false;   // made here, and the exclusive lease, as long as we have it, has never been asked for
     bool hold_reads = false;  // the kernel has forgotten its pages, and the recall is about to be answered

@@ -62,6 +62,8 @@ Task<Result<FileSystem::Opened>> Mount::open(InodeId inode, OpenFlagsFs flags) {
   }
   while (telling_closed_.contains(inode))
     co_await told_closed_.wait();
+  // The kernel may not have taken in yet that its name is gone.
+  if (Inode* known = find(inode); known && known->gone) co_return Error(ErrorCode::kStale, "the file was removed");
   Opening opening(*this, inode);
   for (SessionId session; session != master_.session();) {  // what was opened under the one before is open no more
     session = master_.session();
@@ -285,6 +287,7 @@ Task<void> Mount::release(HandleId id) {
   --state->opens;
   if (flags.write && --state->writer->writers == 0) {
     if (state->opens == 0 && state->attributes.nlink == 0 && known_here_only(*state)) {
+      state->gone = true;
       state->writer->discard();
     } else {
       state->writer->last_close();

@@ -224,8 +224,10 @@ void Mount::removed(const Attributes& attributes) {
   Inode* inode = find(attributes.inode);
   if (!inode || attributes.nlink > 0) return;
   learn(attributes, true);
-  if (inode->opens > 0) return;
+  // Also by an open that is on its way: it may have been answered before the removal.
+  if (inode->opens > 0 || opening_.contains(attributes.inode)) return;
   unpark(attributes.inode);
+  inode->gone = true;
   if (inode->writer && known_here_only(*inode)) inode->writer->discard();
 }
 
