@@ -64,6 +64,13 @@ InodeId locked_inode(const MetaOp& op) {
   return {};
 }
 
+// A commit after the last close of what was committed before: nobody sees a difference, and nobody has to forget
+// anything.
+bool only_seals(const CommitOp& commit) {
+  bool changes = commit.size_at_least || commit.mtime || commit.clear_set_id;
+  return !changes && std::ranges::all_of(commit.chunks, [](const CommitOp::Chunk& chunk) { return chunk.seal; });
+}
+
 // What frees space must work on a full disk too.
 bool frees_space(const MetaOp& op) {
   return std::holds_alternative<UnlinkOp>(op) || std::holds_alternative<RmdirOp>(op) ||
@@ -132,7 +139,8 @@ Task<Result<void>> MetaService::find_touched(SessionId session, const MetaOp& op
     touched.push_back(object_of(goal->inode, RecallKind::kAttributes));
   } else if (const auto* commit = std::get_if<CommitOp>(&op)) {
     // Nobody else has anything while the one who commits holds it.
-    if (leases_.writer(commit->inode) != session) touched.push_back(object_of(commit->inode, RecallKind::kContent));
+    bool alone = leases_.writer(commit->inode) == session;
+    if (!alone && !only_seals(*commit)) touched.push_back(object_of(commit->inode, RecallKind::kContent));
   }
   co_return Result<void>();
 }

@@ -18,6 +18,8 @@ struct ChunkKeeper::Impl::Round {
 };
 
 namespace {
+constexpr int kConflictsMax = 5;
+
 bool contains(const std::vector<ServerId>& servers, ServerId server) {
   return std::ranges::find(servers, server) != servers.end();
 }
@@ -123,7 +125,8 @@ Task<Result<ChunkKeeper::Impl::Raised>> ChunkKeeper::Impl::raise(ChunkId chunk, 
     ++copies;
   }
   // A writer who met full servers hears that there is no room, not that it should wait for servers.
-  if (copies == 0 && full) co_return Error(ErrorCode::kNoSpace, "no chunkserver has room for chunk " + to_string(chunk));
+  if (copies == 0 && full)
+    co_return Error(ErrorCode::kNoSpace, "no chunkserver has room for chunk " + to_string(chunk));
   if (copies == 0) co_return Error(ErrorCode::kTooFewReplicas, "no replica of chunk " + to_string(chunk) + " answers");
   // A writer goes on with what is left, if that is enough; repair brings the rest. A full server's place is taken at
   // once.
@@ -295,12 +298,15 @@ Task<Result<ChunkKeeper::Impl::Raised>> ChunkKeeper::Impl::finish_recovery(Chunk
 
 Task<Result<void>> ChunkKeeper::Impl::recover(ChunkId chunk) {
   Semaphore::Permit turn = co_await lock(chunk);
-  Result<ChunkRecord> found = co_await record(chunk);
-  if (!found) co_return found.failed_with(ErrorCode::kNotFound) ? Result<void>() : Result<void>(found.error());
-  if (found->state == ChunkState::kSealed && !found->pending) co_return Result<void>();
-  Result<Raised> raised = co_await raise(chunk, SessionId{}, {}, false, {});
-  if (!raised) co_return raised.error();
-  co_return Result<void>();
+  for (int attempt = 0;; ++attempt) {
+    Result<ChunkRecord> found = co_await record(chunk);
+    if (!found) co_return found.failed_with(ErrorCode::kNotFound) ? Result<void>() : Result<void>(found.error());
+    if (found->state == ChunkState::kSealed && !found->pending) co_return Result<void>();
+    Result<Raised> raised = co_await raise(chunk, SessionId{}, {}, false, {});
+    if (raised) co_return Result<void>();
+    // Its writer takes no turn to seal it, and may have done so since its record was read.
+    if (!raised.failed_with(ErrorCode::kConflict) || attempt == kConflictsMax) co_return raised.error();
+  }
 }
 
 // What no file has is read by nobody, and goes with its session.

@@ -27,16 +27,18 @@ std::optional<ChunkRef> living_ref(Transaction& tx, InodeRecord& inode, uint32_t
   return std::nullopt;
 }
 
-Result<void> commit_chunk(OpContext& op, InodeRecord& inode, const CommitOp::Chunk& c) {
+// True if the content is another one now: what is only sealed is what it was, for whoever has read it.
+Result<bool> commit_chunk(OpContext& op, InodeRecord& inode, const CommitOp::Chunk& c) {
   Transaction& tx = op.tx;
   std::optional<ChunkRecord> before = tx.chunk(c.chunk);
   if (!before) return ErrorCode::kStale;
-  if (Result<void> owned = check_ownership(*before, op.session, c.version); !owned) return owned;
+  if (Result<void> owned = check_ownership(*before, op.session, c.version); !owned) return owned.error();
   if (c.allocated_bytes > kChunkSizeBytes || c.length > kChunkSizeBytes) return ErrorCode::kInvalid;
 
   const InodeId id = inode.attributes.inode;
   ChunkRecord chunk = *before;
   std::optional<ChunkRef> ref = living_ref(tx, inode, c.index);
+  bool moved = !c.seal || !ref || c.trimmed;
   if (ref) {
     if (ref->chunk != c.chunk) return Error(ErrorCode::kConflict, "another chunk is there");
     if (c.trimmed) ref->limit = UINT32_MAX;
@@ -51,18 +53,19 @@ Result<void> commit_chunk(OpContext& op, InodeRecord& inode, const CommitOp::Chu
     chunk.goal = inode.attributes.goal;
   }
   const uint32_t allocated = visible_allocation(c.allocated_bytes, ref->limit);
-  const uint64_t moved_by = uint64_t{allocated} - ref->allocated_bytes;  // modulo 2^64 where it shrinks
-  inode.attributes.allocated_bytes += moved_by;
-  tx.counters().allocated_bytes += moved_by;
+  const uint64_t grown_by = uint64_t{allocated} - ref->allocated_bytes;  // modulo 2^64 where it shrinks
+  inode.attributes.allocated_bytes += grown_by;
+  tx.counters().allocated_bytes += grown_by;
   ref->allocated_bytes = allocated;
   chunk.allocated_bytes = c.allocated_bytes;
   if (c.length != 0) chunk.length = c.length;
+  moved = moved || grown_by != 0 || chunk.length != before->length;
   // While somebody joins, or a raise is pending, not all replicas are equal: it stays open, and is sealed when that is
   // done.
   if (c.seal && !chunk.pending && chunk.current_copies() == chunk.replicas.size()) chunk.state = ChunkState::kSealed;
   tx.put(keys::ref(id, c.index), encode(*ref));
   if (chunk != *before) write_chunk(tx, c.chunk, &*before, chunk);
-  return {};
+  return moved;
 }
 
 }  // namespace
@@ -74,16 +77,19 @@ Result<MutationReply> apply_op(OpContext& op, const CommitOp& commit) {
   if (a.type != FileType::kRegular) return ErrorCode::kInvalid;
   if (commit.size_at_least && *commit.size_at_least > kMaxFileSizeBytes) return ErrorCode::kFileTooBig;
 
-  touch(*inode, op.now);
   if (commit.size_at_least) a.size = std::max(a.size, *commit.size_at_least);
+  bool moved = commit.size_at_least || commit.mtime;
   for (const CommitOp::Chunk& chunk : commit.chunks) {
     // No chunk lies wholly beyond the end: a truncate relies on it.
     if (uint64_t{chunk.index} * kChunkSizeBytes >= a.size) return ErrorCode::kInvalid;
-    if (Result<void> done = commit_chunk(op, *inode, chunk); !done) return done.error();
+    Result<bool> done = commit_chunk(op, *inode, chunk);
+    if (!done) return done.error();
+    moved = moved || *done;
   }
   if (commit.mtime) a.mtime = *commit.mtime;
   if (commit.clear_set_id) clear_set_id(a);
-  if (commit.size_at_least || commit.mtime || !commit.chunks.empty()) ++a.data_change;
+  if (moved) ++a.data_change;
+  if (moved || commit.clear_set_id) touch(*inode, op.now);
   op.tx.put_inode(*inode);
 
   MutationReply reply;

@@ -198,6 +198,21 @@ TEST_F(Commit, CanSeal) {
   EXPECT_THAT(*machine().open_chunks(session, ChunkId{}, 10), IsEmpty());
 }
 
+TEST_F(Commit, ThatOnlySealsIsNoChangeOfTheFile) {
+  const InodeId f = file(kRootInode, "f");
+  const ChunkGrant g = grant();
+  CommitOp op{.inode = f,
+              .size_at_least = 10,
+              .chunks = {{.chunk = g.chunk, .version = 1, .allocated_bytes = 4096, .length = 10}}};
+  ASSERT_TRUE(mutate(op));
+  const Attributes before = attributes(f);
+  op.size_at_least.reset();
+  op.chunks[0].seal = true;
+  EXPECT_EQ(mutate(op)->attributes, before);
+  EXPECT_EQ(attributes(f), before);
+  EXPECT_EQ(chunk(g.chunk).state, ChunkState::kSealed);
+}
+
 TEST_F(Commit, DoesNotSealWhileSomebodyJoins) {
   const InodeId f = file(kRootInode, "f");
   const ChunkGrant g = grant({1, 2});

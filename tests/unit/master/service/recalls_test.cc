@@ -235,6 +235,15 @@ TEST_F(Recalls, ACommitWithoutTheLeaseIsSeenByOthersWhenItIsAnswered) {
   EXPECT_TRUE(master_.done(commit, milliseconds(500)));
 }
 
+TEST_F(Recalls, ACommitThatOnlySealsAsksNobody) {
+  InodeId file = anna_.make("f");
+  ASSERT_TRUE(anna_.ask(ReleaseWriteLeaseRequest{.inode = file}));
+  ASSERT_TRUE(given(bert_.ask(GetAttributesRequest{.inode = file})->lease));
+  auto commit = anna_.begin_mutation(CommitOp{.inode = file, .chunks = {{.chunk = ChunkId{1}, .seal = true}}});
+  EXPECT_TRUE(master_.done(commit, milliseconds(200)));
+  EXPECT_TRUE(bert_.recalls().empty());
+}
+
 TEST_F(Recalls, EachOperationRecallsWhatItTouches) {
   using Kind = RecallKind;
   InodeId file = bert_.mutate(create("f"))->attributes.inode;
