@@ -137,7 +137,10 @@ Task<Result<void>> FileWriter::show_pages() {
 // ---------------------------------------------------------------- it is recalled, or lowered
 
 Task<void> FileWriter::give_up_lease(bool forget) {
-  Result<void> synced = co_await sync_as(SyncKind::kAll);
+  // Not for a commit under way that has nothing more to make durable, or for a change of times: they may wait at the
+  // master for whoever waits for us.
+  Result<void> synced;
+  if (dirty() || mtime_) synced = co_await sync_as(SyncKind::kAll);
   if (!synced && dirty()) {
     log_error("client.recall_lost_data", "inode={} error={}", inode_, quoted(synced.error().message()));
     discard();

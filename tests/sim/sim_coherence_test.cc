@@ -405,5 +405,36 @@ TEST_F(Coherence, AChunkThatWasOnlyToBeSealedMayBeSomebodyElsesByThen) {
   }
 }
 
+// The seal after a last close, and changes of times, wait at the master for changes by others, which ask this mount.
+TEST_F(Coherence, ARecallDoesNotWaitForWhatWaitsForIt) {
+  for (Duration wait = 0ms; wait < 40ms; wait += 1ms) {
+    std::string name = "f" + std::to_string(wait.count());
+    InodeId file;
+    FS::HandleId ours = create(0, name, &file);
+    write(0, ours, 0, "content");
+    run_void(0, [&](FS& fs) { return fs.fsync(ours, false); });
+    FS::HandleId theirs = open(1, file);
+    EXPECT_EQ(read(1, theirs), "content");
+    close(0, ours);
+    cluster_.simulator().run_for(wait);
+    int done = 0;
+    auto change = [](FS& fs, InodeId inode, uint32_t mode, int* count) -> Task<void> {
+      FS::Changes changes;
+      if (mode % 3 != 0) changes.mode = mode;
+      if (mode % 3 != 1) changes.mtime = FileTime(mode);
+      auto changed = co_await fs.set_attributes(inode, changes);
+      if (changed) ++*count;
+    };
+    TimePoint began = cluster_.simulator().now();
+    for (uint32_t mode = 0600; mode < 0606; ++mode) {
+      size_t mount = mode % 2;
+      cluster_.mount_node(mount).spawn(change(*cluster_.file_system(mount), file, mode, &done));
+    }
+    ASSERT_TRUE(cluster_.simulator().run_until([&] { return done == 6; }, 60s));
+    EXPECT_LT(cluster_.simulator().now() - began, 1s) << wait.count();
+    close(1, theirs);
+  }
+}
+
 }  // namespace
 }  // namespace cairn
