@@ -70,11 +70,13 @@ Task<void> FuseOps::create(Reply reply, InodeId parent, std::string name, uint32
   co_await file_system_.release(*handle);
 }
 
-// Where such a handle can be mapped. What several mounts work on is not worth pages: each change elsewhere would drop
-// them. And the kernel would have what is appended in its pages where it believes the end to be, which others may have
-// moved, and would hold the page in part while the write waits for them.
+// What several mounts work on is not worth pages: each change elsewhere would drop them. Where a direct handle cannot
+// be mapped (before 6.6) only who cannot map anyway goes without. But what is appended never goes through pages: the
+// kernel would have it where it believes the end to be, which others may have moved, and would hold the page in part
+// while the write waits for them.
 bool FuseOps::opens_direct(InodeId inode, int flags) const {
-  return channel_.direct_handles_map() && ((flags & O_APPEND) != 0 || state_.times.is_contended(inode));
+  bool could_map = channel_.direct_handles_map() || (flags & O_ACCMODE) == O_WRONLY;
+  return (flags & O_APPEND) != 0 || (could_map && state_.times.is_contended(inode));
 }
 
 Task<void> FuseOps::open(Reply reply, InodeId inode, int flags, bool kill_set_id) {
