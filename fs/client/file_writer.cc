@@ -143,6 +143,7 @@ void FileWriter::gather(uint64_t offset, Buffer piece, Semaphore::Permit permit)
 Task<Result<void>> FileWriter::send_gathered(bool sync, TimePoint until) {
   if (gathered_bytes_ == 0) co_return Result<void>();
   uint32_t index = chunk_index(gathered_offset_);
+  uint64_t losses = losses_;
   Result<std::shared_ptr<ChunkWriter>> writer = co_await writer_for(index, until);
   Result<void> room;
   if (!writer) {
@@ -150,6 +151,8 @@ Task<Result<void>> FileWriter::send_gathered(bool sync, TimePoint until) {
   } else {
     room = co_await (*writer)->wait_for_room(until);
   }
+  if (losses != losses_) co_return last_error_;
+  if (gathered_bytes_ == 0) co_return Result<void>();  // cut off, or the file is gone
   bool nobody_answered = writer ? !(*writer)->broken() : is_masters_trouble(writer.code());
   if (!room && nobody_answered) {
     // No master, or too few replicas, for as long as anybody waits; they may come back, and the data is still here.
@@ -180,17 +183,19 @@ Task<Result<std::shared_ptr<ChunkWriter>>> FileWriter::writer_for(uint32_t index
   if (found != chunks_.end()) co_return found->second.writer;
   ChunkWriter::Owner owner{.inode = inode_, .index = index};
   OpenChunk opened;
+  uint64_t losses = losses_;
+  SessionId session = shared_.master.session();  // whose lease it is done under
   bool there = index * kChunkSizeBytes < base_.size;
   if (there) {
     OpenChunkRequest request;
     request.inode = inode_;
     request.index = index;
     TimePoint until = std::min(shared_.world.clock().now() + kServersWait, deadline);
-    auto reply = co_await shared_.master.ask_until(request, deadline);
+    auto reply = co_await shared_.master.ask_until(request, deadline, session);
     while (reply.failed_with(ErrorCode::kTooFewReplicas) && shared_.world.clock().now() < until) {
       Result<void> slept = co_await tasks_.sleep_for(kAskAgain);
       if (!slept) co_return slept.error();
-      reply = co_await shared_.master.ask_until(request, deadline);
+      reply = co_await shared_.master.ask_until(request, deadline, session);
     }
     if (reply) {
       opened.committed_version = reply->grant.version;
@@ -208,6 +213,7 @@ Task<Result<std::shared_ptr<ChunkWriter>>> FileWriter::writer_for(uint32_t index
     opened.writer = std::make_shared<ChunkWriter>(shared_.world, shared_.master, shared_.servers, owner,
                                                   std::move(*grant), 0, 0, UINT32_MAX);
   }
+  if (losses != losses_) co_return last_error_;
   std::shared_ptr<ChunkWriter> writer = opened.writer;
   chunks_[index] = std::move(opened);
   co_return writer;

@@ -39,8 +39,9 @@ class MasterLink {
   Task<Result<typename Method<Request>::Reply>> ask(Request request) {
     return ask_until(std::move(request), world_.clock().now() + options_.request_timeout);
   }
+  // `only`: under this session, if one is named; kIo if another one is there.
   template <class Request>
-  Task<Result<typename Method<Request>::Reply>> ask_until(Request request, TimePoint deadline);
+  Task<Result<typename Method<Request>::Reply>> ask_until(Request request, TimePoint deadline, SessionId only = {});
 
   // One attempt of a request about the session itself, which means nothing under another one: kSessionEnded, too, if it
   // was answered and the session has been replaced meanwhile. `patiently`: it waits at the master until that has
@@ -129,10 +130,12 @@ class MasterLink {
 };
 
 template <class Request>
-Task<Result<typename Method<Request>::Reply>> MasterLink::ask_until(Request request, TimePoint deadline) {
+Task<Result<typename Method<Request>::Reply>> MasterLink::ask_until(Request request, TimePoint deadline,
+                                                                    SessionId only) {
   for (;;) {
     while (replacing_)
       co_await replaced_.wait();
+    if (only && only != session_) co_return Error(ErrorCode::kIo, "the session with the master has ended");
     if constexpr (requires { request.session; }) request.session = session_;
     SessionId used = session_;
     count_request();

@@ -405,6 +405,31 @@ TEST_F(Coherence, AChunkThatWasOnlyToBeSealedMayBeSomebodyElsesByThen) {
   }
 }
 
+// It may have asked for a chunk under the session before: what it had is lost, and there is nothing to send any more.
+TEST_F(Coherence, AnFsyncEndsWithItsSession) {
+  InodeId file;
+  FS::HandleId ours = create(0, "f", &file);
+  write(0, ours, 0, "before");
+  close(0, ours);
+  cluster_.simulator().run_for(1s);
+  ours = open(0, file);
+  write(0, ours, 0, "after");
+  cluster_.simulator().block(cluster_.mount_node(0), cluster_.master(0));
+  std::optional<Result<void>> synced;
+  cluster_.mount_node(0).spawn([](FS& fs, FS::HandleId handle, std::optional<Result<void>>* out) -> Task<void> {
+    Result<void> done = co_await fs.fsync(handle, false);
+    *out = std::move(done);
+  }(*cluster_.file_system(0), ours, &synced));
+  cluster_.simulator().run_for(15s);
+  EXPECT_FALSE(synced.has_value());
+  cluster_.simulator().unblock_all();
+  ASSERT_TRUE(cluster_.simulator().run_until([&] { return synced.has_value(); }, 10s));
+  EXPECT_FALSE(synced->has_value());
+  write(0, ours, 0, "again");
+  run_void(0, [&](FS& fs) { return fs.fsync(ours, false); });
+  EXPECT_EQ(read(1, open(1, file)), "againe");
+}
+
 // The seal after a last close, and changes of times, wait at the master for changes by others, which ask this mount.
 TEST_F(Coherence, ARecallDoesNotWaitForWhatWaitsForIt) {
   for (Duration wait = 0ms; wait < 40ms; wait += 1ms) {
