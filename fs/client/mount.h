@@ -107,6 +107,10 @@ class Mount final : public FileSystem {
 
   Inode& inode_state(const Attributes& attributes);
   Inode* find(InodeId inode);
+  bool is_gone(InodeId inode) {
+    Inode* known = find(inode);
+    return known && known->gone;
+  }
   FileWriter& writer_of(Inode& inode);
   // What an answer says of an inode: kept if a lease came with it.
   void hear(const Attributes& attributes, const Lease& lease);

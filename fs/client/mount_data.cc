@@ -63,7 +63,7 @@ Task<Result<FileSystem::Opened>> Mount::open(InodeId inode, OpenFlagsFs flags) {
   while (telling_closed_.contains(inode))
     co_await told_closed_.wait();
   // The kernel may not have taken in yet that its name is gone.
-  if (Inode* known = find(inode); known && known->gone) co_return Error(ErrorCode::kStale, "the file was removed");
+  if (is_gone(inode)) co_return Error(ErrorCode::kStale, "the file was removed");
   Opening opening(*this, inode);
   for (SessionId session; session != master_.session();) {  // what was opened under the one before is open no more
     session = master_.session();

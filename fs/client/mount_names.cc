@@ -350,6 +350,7 @@ Task<Result<FileSystem::Listing>> Mount::read_directory(InodeId directory, uint6
 }
 
 Task<Result<AttributesView>> Mount::get_attributes(InodeId inode) {
+  if (is_gone(inode)) co_return Error(ErrorCode::kStale, "the file was removed");
   if (const Attributes* attributes = known(inode))
     co_return AttributesView{.attributes = seen_here(*attributes), .valid_for = left(inode)};
   GetAttributesRequest request;
@@ -361,6 +362,12 @@ Task<Result<AttributesView>> Mount::get_attributes(InodeId inode) {
   }
   hear(reply->attributes, reply->lease);
   co_await learn_and_forget_pages(reply->attributes);
+  // Removed meanwhile, and what was not written yet is thrown away: so it never was. The kernel looks the name up
+  // again.
+  Inode* state = find(inode);
+  bool open = state && (state->opens > 0 || opening_.contains(inode));
+  if (is_gone(inode) || (reply->attributes.nlink == 0 && !open))
+    co_return Error(ErrorCode::kStale, "the file was removed");
   Attributes seen = seen_here(reply->attributes);
   co_return AttributesView{.attributes = seen, .valid_for = left_of(seen)};
 }
