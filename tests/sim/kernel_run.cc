@@ -121,7 +121,7 @@ void KernelRun::watch() {
     const Mounted& mounted = mounted_[mount];
     if (mounted.process && mounted.process->gave_up()) fail("a notification is stuck on mount" + std::to_string(mount));
     if (mounted.process && !mounted.process->failure().empty()) fail(mounted.process->failure());
-    if (mounted.ill) data_may_be_lost(mount);
+    if (mounted.ill) data_may_be_lost(mount, {});  // what it writes meanwhile
     if (mounted.stopped && !cluster_.mount_node(mount).paused() && kernel(mount) &&
         kernel(mount)->answers() > mounted.answers) {
       tell("mount" + std::to_string(mount) + " has answered");
@@ -233,18 +233,18 @@ bool KernelRun::may_fail(int error) {
   return (error == EIO || error == ESTALE) && now() < may_fail_until_;
 }
 
-// What the mount has written and may not be durable.
-void KernelRun::data_may_be_lost(size_t mount) {
+// What the mount has written and may not be durable: that needs some time, with everybody there.
+void KernelRun::data_may_be_lost(size_t mount, TimePoint calm_since) {
   for (auto& [inode, file] : files_) {
     auto written = file->written.find(mount);
     if (written == file->written.end()) continue;
-    if (written->second == kNever || written->second + kDurableWithin > now()) file->lost = true;
+    if (written->second == kNever || std::max(written->second, calm_since) + kDurableWithin > now()) file->lost = true;
   }
 }
 
 // The mount's process has ended: what its applications had asked for may have happened or not.
 void KernelRun::abandon(size_t mount) {
-  data_may_be_lost(mount);
+  data_may_be_lost(mount, calm_at_);
   for (Worker& worker : workers_) {
     if (worker.mount != mount) continue;
     worker.running = false;
@@ -283,7 +283,7 @@ void KernelRun::crash_mount(size_t mount) {
 
 void KernelRun::ill_until(size_t mount, Duration duration) {
   mounted_[mount].ill = true;
-  data_may_be_lost(mount);
+  data_may_be_lost(mount, calm_at_);
   // Its session is over, at the latest, and it has heard of that.
   TimePoint well = now() + duration + 15s;
   may_fail_until_ = std::max(may_fail_until_, well + kErrorsAreTold);
@@ -338,6 +338,7 @@ void KernelRun::next_fault() {
       cluster_.server(server).crash(Crash::kProcess);
       return later(some(2s), [this, server] { cluster_.start_server(server); });
     case kKillMaster:
+      masters_changed_.push_back(now());
       cluster_.master(master).crash(Crash::kProcess);
       return later(some(kShort), [this, master] { cluster_.start_master(master); });
     case kKillMount:
@@ -349,6 +350,7 @@ void KernelRun::next_fault() {
     case kPause:
       return stop_mount(mount, duration);
     default:
+      masters_changed_.push_back(now());
       if (masters.size() > 1) cluster_.administrator().spawn(cluster_.transfer_leadership(MasterId{}));
   }
 }

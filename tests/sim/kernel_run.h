@@ -79,7 +79,7 @@ class KernelRun {
   void crash_mount(size_t mount);
   void stop_mount(size_t mount, Duration duration);
   void cut_mount(size_t mount, Duration duration);
-  void data_may_be_lost(size_t mount);
+  void data_may_be_lost(size_t mount, TimePoint calm_since);
   void ill_until(size_t mount, Duration duration);
   void later(Duration after, std::function<void()> what);
   bool may_fail(int error);
@@ -135,6 +135,7 @@ class KernelRun {
   TimePoint calm_at_{};
   Duration quiet_time_{};
   TimePoint may_fail_until_{};  // a session may have ended, and with it what was not durable
+  std::vector<TimePoint> masters_changed_;
   uint64_t next_write_ = 1;
   std::string failure_;
   RunResult result_;
