@@ -119,6 +119,8 @@ Task<Result<void>> FileLocks::set(InodeId inode, HandleId handle, FileLock lock,
       std::vector<FileLock> had = state->mine.within(lock);
       if (lock.mode != LockMode::kUnlock) state->used[lock.owner].insert(handle);
       Result<std::optional<FileLock>> in_the_way = co_await try_set(inode, *state, lock);
+      // Whoever unlocks seldom looks whether it could: it must not be locked again when the master is told next.
+      if (!in_the_way && lock.mode == LockMode::kUnlock) apply_unsure(inode, *state, lock);
       if (!in_the_way) co_return in_the_way.error();
       if (!*in_the_way && wait && wait->given_up()) {
         co_await put_back(inode, *state, lock, std::move(had));
@@ -203,7 +205,14 @@ Task<void> FileLocks::put_back(InodeId inode, State& state, FileLock lock, std::
   for (const FileLock& step : ways_back(lock, had)) {
     Result<std::optional<FileLock>> done = co_await try_set(inode, state, step);
     if (!done || *done) log_warning("client.lock_not_put_back", "inode={}", inode);
+    if (!done) apply_unsure(inode, state, step);
   }
+}
+
+void FileLocks::apply_unsure(InodeId inode, State& state, const FileLock& lock) {
+  (void)state.mine.set(lock);
+  state.unsure = true;
+  if (!stopping_) tasks_->spawn(tell_later(inode));
 }
 
 // ---------------------------------------------------------------- what the master has to know
@@ -219,7 +228,6 @@ Task<Result<void>> FileLocks::tell_all(InodeId inode, State& state) {
     // Somebody else decides them by now: what was set here has been lost.
     std::set<HandleId> handles = handles_of(state);
     state.mine = {};
-    state.used.clear();
     state.unsure = true;
     tasks_->spawn(tell_later(inode));
     if (on_lost_) on_lost_(handles);
@@ -322,15 +330,20 @@ Task<Result<std::optional<FileLock>>> FileLocks::test(InodeId inode, FileLock lo
 
 Task<void> FileLocks::release_owner(InodeId inode, uint64_t owner) {
   State* state = find(inode);
-  if (state && state->used.contains(owner)) co_await release(inode, {owner});
+  if (!state) co_return;
+  auto found = state->used.find(owner);
+  if (found == state->used.end()) co_return;
+  found->second.clear();
+  co_await release(inode, {owner});
 }
 
 Task<void> FileLocks::release_handle(InodeId inode, HandleId handle) {
   State* state = find(inode);
   if (!state) co_return;
+  // A process may have locked through another handle since, and not know this one any more (a mapping kept it).
   std::vector<uint64_t> owners;
-  for (const auto& [owner, handles] : state->used) {
-    if (handles.contains(handle)) owners.push_back(owner);
+  for (auto& [owner, handles] : state->used) {
+    if (handles.erase(handle) > 0 && handles.empty()) owners.push_back(owner);
   }
   if (!owners.empty()) co_await release(inode, std::move(owners));
 }
@@ -340,11 +353,15 @@ Task<void> FileLocks::release(InodeId inode, std::vector<uint64_t> owners) {
   Semaphore::Permit turn = co_await state->mutex.lock();
   InodeLocks before = state->mine;
   bool had = state->unsure;
+  std::erase_if(owners, [&state](uint64_t owner) {
+    auto found = state->used.find(owner);
+    return found != state->used.end() && !found->second.empty();  // it has locked again meanwhile
+  });
   for (uint64_t owner : owners) {
     state->used.erase(owner);
     had = state->mine.release({SessionId(), owner}) || had;
   }
-  if (!had) co_return;
+  if (!had || owners.empty()) co_return;
   (decides(inode, *state) ? here_ : at_master_).add();
   if (decides(inode, *state)) co_return;
   if (before != state->known || state->unsure) {
@@ -375,7 +392,13 @@ bool FileLocks::keeps_lease(InodeId inode) const {
 std::vector<InodeId> FileLocks::forget_unused() {
   std::vector<InodeId> unused;
   for (auto it = states_.begin(); it != states_.end();) {
-    const State& state = *it->second;
+    State& state = *it->second;
+    // The master believes in a lock that was taken away here: it is told, and then this can go.
+    bool idle = state.users == 0 && state.used.empty() && state.mine.empty() && !state.unsure;
+    if (idle && state.mine != state.known && state.last_use + kKeepLease <= world_.clock().now()) {
+      state.unsure = true;
+      tasks_->spawn(tell_later(it->first));
+    }
     bool used = keeps_lease(it->first) || !state.used.empty() || state.unsure;
     if (!used) unused.push_back(it->first);
     it = used ? std::next(it) : states_.erase(it);
@@ -398,7 +421,6 @@ Task<std::set<FileLocks::HandleId>> FileLocks::broken(InodeId inode) {
   Semaphore::Permit turn = co_await state->mutex.lock();
   handles = handles_of(*state);
   state->mine = {};
-  state->used.clear();
   // One that was set since is not there for anybody who has been told of the end of all.
   state->unsure = true;
   Result<void> told = co_await tell_all(inode, *state);
@@ -411,7 +433,6 @@ std::set<FileLocks::HandleId> FileLocks::lost() {
   for (auto& [inode, state] : states_) {
     all.merge(handles_of(*state));
     state->mine = state->known = {};
-    state->used.clear();
     state->unsure = false;
   }
   return all;

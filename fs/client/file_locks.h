@@ -61,7 +61,7 @@ class FileLocks {
     explicit State(Executor& executor) : mutex(executor) {}
     InodeLocks mine;                              // as programs see them
     InodeLocks known;                             // as the master knows them
-    std::map<uint64_t, std::set<HandleId>> used;  // by owner: through which handles
+    std::map<uint64_t, std::set<HandleId>> used;  // by owner: through which handles; none: it is being released
     Mutex mutex;                                  // whoever changes them
     uint32_t users = 0;
     uint32_t waiting = 0;  // at the master: what others do with these locks it must hear
@@ -77,6 +77,8 @@ class FileLocks {
   Task<Result<std::optional<FileLock>>> try_set(InodeId inode, State& state, FileLock lock);
   Task<Result<std::optional<FileLock>>> set_at_master(InodeId inode, State& state, FileLock lock);
   Task<Result<void>> tell_all(InodeId inode, State& state);
+  // What a program believes, though the master may not have heard of it: it is told later.
+  void apply_unsure(InodeId inode, State& state, const FileLock& lock);
   Task<void> put_back(InodeId inode, State& state, FileLock lock, std::vector<FileLock> had);
   Task<Result<void>> wait_at_master(InodeId inode, const FileLock& lock, std::shared_ptr<LockWait> wait,
                                     uint64_t& place);

@@ -53,13 +53,15 @@ Task<Result<WaitLockReply>> LockDesk::wait(WaitLockRequest request, TimePoint de
   Interest interested = interest(request.inode, request.session);
   auto waiter = std::make_shared<Waiter>(core_.world().executor());
   LockWaits::Id id = waits_.add(request.inode, request.lock, request.place);
+  uint64_t place = waits_.find(id)->place;  // kept whatever lets it go
   waiters_[id] = waiter;
   numbers_[{request.session, request.wait}] = id;
   waiting_.set(static_cast<double>(waits_.size()));
   // Whoever decides these locks by itself hands them over first; nobody else will while this waits.
   Result<void> known = co_await recalls_.wait_written(request.inode, request.session, until);
-  Result<WaitLockReply> reply = known ? Result<WaitLockReply>(WaitLockReply{}) : Result<WaitLockReply>(known.error());
-  if (known && leadership == leadership_) reply = co_await wait_in_queue(request, waiter, id, until);
+  Result<WaitLockReply> reply(WaitLockReply{.place = place});
+  if (!known) reply = known.error();
+  if (known && leadership == leadership_ && waits_.find(id)) reply = co_await wait_in_queue(request, waiter, id, until);
   if (leadership != leadership_) co_return core_.not_leader();
   let_go(id);
   numbers_.erase({request.session, request.wait});
@@ -68,9 +70,7 @@ Task<Result<WaitLockReply>> LockDesk::wait(WaitLockRequest request, TimePoint de
 
 Task<Result<WaitLockReply>> LockDesk::wait_in_queue(WaitLockRequest request, std::shared_ptr<Waiter> waiter,
                                                     LockWaits::Id id, TimePoint until) {
-  const LockWaits::Wait* wait = waits_.find(id);
-  if (!wait) co_return WaitLockReply{};  // cancelled
-  uint64_t place = wait->place;
+  uint64_t place = waits_.find(id)->place;
   if (waits_.in_a_circle(id, [this](InodeId inode) { return core_.machine().locks(inode); })) {
     deadlocks_.add();
     co_return Error(ErrorCode::kDeadlock, "whoever holds the lock waits for the one who asks");

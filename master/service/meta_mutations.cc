@@ -182,7 +182,7 @@ void MetaService::removal_over(InodeId inode) {
 bool MetaService::sets_locks(SessionId session, const MetaOp& op) const {
   if (const auto* set = std::get_if<SetLockOp>(&op)) return set->lock.mode != LockMode::kUnlock;
   const auto* replace = std::get_if<ReplaceLocksOp>(&op);
-  return replace && leases_.writer(replace->inode) != session;
+  return replace && !replace->locks.empty() && leases_.writer(replace->inode) != session;
 }
 
 Task<Result<void>> MetaService::prepare(MutateRequest& request, Prepared& prepared, InodeId& losing,

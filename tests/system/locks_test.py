@@ -4,6 +4,7 @@ do on a local directory; waiting, signals, deadlocks, deaths; SQLite."""
 import errno
 import fcntl
 import json
+import mmap
 import os
 import random
 import signal
@@ -39,6 +40,12 @@ def obey(fds, words):
         return "ok"
     if what == "close":
         os.close(fds.pop(rest[0]))
+        return "ok"
+    if what == "map":
+        fds[rest[1]] = mmap.mmap(fds[rest[0]], 10, mmap.MAP_SHARED, mmap.PROT_READ)
+        return "ok"
+    if what == "unmap":
+        fds.pop(rest[0]).close()
         return "ok"
     if what == "alarm":
         signal.setitimer(signal.ITIMER_REAL, rest[0])
@@ -316,6 +323,45 @@ def a_closed_descriptor_takes_its_process_locks(cluster):
         wait_for("the lock of a closed descriptor", lambda: two.ask("set", "f", "w", 0, 0) == "ok", 3)
 
 
+def a_late_end_of_a_handle_takes_no_later_lock(cluster):
+    with Pair(cluster) as pair:
+        one, two = pair.actors
+        assert one.ask("open", "reader", os.path.join(pair.mounts[0], "f"), "r") == "ok"
+        assert one.ask("set", "reader", "r", 0, 10) == "ok"
+        assert one.ask("map", "reader", "mapping") == "ok"
+        assert one.ask("close", "reader") == "ok"
+        assert one.ask("set", "f", "w", 0, 10) == "ok"
+        assert one.ask("unmap", "mapping") == "ok"  # the kernel lets go of the handle only now
+        time.sleep(0.3)
+        assert two.ask("set", "f", "r", 0, 10) == "EAGAIN"
+        assert one.ask("set", "f", "u", 0, 0) == "ok"
+        assert two.ask("set", "f", "r", 0, 10) == "ok"
+
+
+def a_mount_ends_though_somebody_waits_for_a_lock(cluster):
+    with Pair(cluster) as pair:
+        one, two = pair.actors
+        three, four = players(2)
+        pair.actors += [three, four]
+        for actor in (three, four):
+            assert actor.ask("open", "f", os.path.join(pair.mounts[0], "f"), "rw") == "ok"
+        assert two.ask("set", "f", "w", 0, 10) == "ok"
+        assert three.ask("set", "f", "w", 20, 10) == "ok"
+        one.tell("wait", "f", "w", 0, 10)  # for another mount
+        four.tell("flock", "f", "w", True)
+        assert four.answer() == "ok"
+        three.tell("flock", "f", "w", True)  # for a process of the same
+        assert not one.ready(0.5) and not three.ready(0)
+        pid = int(cluster.mount_pids(pair.mounts[0])["pid"])
+        os.kill(pid, signal.SIGTERM)
+        wait_ended("the mount", pid)
+        for actor in (one, three):
+            assert actor.answer(5) != "ok"
+        wait_for("the locks of a mount that has ended", lambda: two.ask("set", "f", "w", 20, 10) == "ok", 5)
+        subprocess.run(["umount", "-l", pair.mounts[0]], stderr=subprocess.DEVNULL, check=False)
+        cluster.mounts.remove(pair.mounts[0])
+
+
 def breaking_tells_the_holder(cluster):
     with Pair(cluster) as pair:
         one, two = pair.actors
@@ -429,7 +475,8 @@ def an_election_keeps_locks(cluster):
 
 
 TESTS = [one_mount_is_like_a_local_directory, two_mounts_are_like_a_local_directory, waits_and_signals, a_circle_of_two_mounts_is_a_deadlock,
-         getlk_names_who_is_here, whoever_dies_lets_go, a_closed_descriptor_takes_its_process_locks, breaking_tells_the_holder,
+         getlk_names_who_is_here, whoever_dies_lets_go, a_closed_descriptor_takes_its_process_locks,
+         a_late_end_of_a_handle_takes_no_later_lock, a_mount_ends_though_somebody_waits_for_a_lock, breaking_tells_the_holder,
          sqlite_on_one_mount_asks_nobody_for_locks, sqlite_writers_on_two_mounts_lose_nothing]
 
 if __name__ == "__main__":
