@@ -105,16 +105,25 @@ Task<Result<void>> MasterLink::wait_valid(TimePoint deadline) {
 }
 
 Task<Result<MutationReply>> MasterLink::mutate_in(SessionId session, MetaOp op) {
-  while (replacing_)
-    co_await replaced_.wait();
+  TimePoint deadline = world_.clock().now() + options_.request_timeout;
+  Result<void> replaced = co_await wait_replaced(deadline);
+  if (!replaced) co_return replaced.error();
   if (session_ != session) co_return Error(ErrorCode::kIo, "the session with the master has ended");
-  Result<MutationReply> reply = co_await mutate(std::move(op));
+  Result<MutationReply> reply = co_await mutate_until(std::move(op), deadline);
   co_return reply;
 }
 
+Task<Result<void>> MasterLink::wait_replaced(TimePoint deadline) {
+  while (replacing_ && !tasks_.stop_requested()) {
+    Result<void> waited = co_await replaced_.wait_until(world_.clock(), deadline);
+    if (!waited) co_return Error(ErrorCode::kUnavailable, "no master has opened a session in time");
+  }
+  co_return Result<void>();
+}
+
 Task<Result<MutationReply>> MasterLink::mutate_until(MetaOp op, TimePoint deadline) {
-  while (replacing_)
-    co_await replaced_.wait();
+  Result<void> replaced = co_await wait_replaced(deadline);
+  if (!replaced) co_return replaced.error();
   MutateRequest request;
   request.session = session_;
   request.sequence = next_sequence_++;
@@ -155,8 +164,8 @@ Task<bool> MasterLink::may_retry(Error error, TimePoint deadline, SessionId used
       replacing_ = true;
       tasks_.spawn(replace_session());
     }
-    while (replacing_ && !tasks_.stop_requested())
-      co_await replaced_.wait();
+    Result<void> replaced = co_await wait_replaced(deadline);
+    if (!replaced) co_return false;
   } else if (!is_masters_trouble(error.code)) {
     co_return false;
   }

@@ -97,6 +97,8 @@ class MasterLink {
   Task<void> renewed(TimePoint asked, uint32_t duration_ms);
   void count_request();
   Task<void> replace_session();
+  // While a session that has ended is being replaced. kUnavailable at the deadline.
+  Task<Result<void>> wait_replaced(TimePoint deadline);
   // After an attempt that failed: false: give up.
   Task<bool> may_retry(Error error, TimePoint deadline, SessionId used);
   void learn_time(TimePoint asked, FileTime now);
@@ -133,8 +135,8 @@ template <class Request>
 Task<Result<typename Method<Request>::Reply>> MasterLink::ask_until(Request request, TimePoint deadline,
                                                                     SessionId only) {
   for (;;) {
-    while (replacing_)
-      co_await replaced_.wait();
+    Result<void> replaced = co_await wait_replaced(deadline);
+    if (!replaced) co_return replaced.error();
     if (only && only != session_) co_return Error(ErrorCode::kIo, "the session with the master has ended");
     if constexpr (requires { request.session; }) request.session = session_;
     SessionId used = session_;
@@ -152,8 +154,8 @@ template <class Request>
 Task<Result<typename Method<Request>::Reply>> MasterLink::ask_session(Request request, TimePoint deadline,
                                                                       bool patiently) {
   SessionId used = session_;
-  while (replacing_)
-    co_await replaced_.wait();
+  Result<void> replaced = co_await wait_replaced(deadline);
+  if (!replaced) co_return replaced.error();
   if (used != session_) co_return Error(ErrorCode::kSessionEnded);
   request.session = used;
   Result<typename Method<Request>::Reply> reply(ErrorCode::kIo);
