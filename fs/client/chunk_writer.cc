@@ -388,6 +388,7 @@ Task<Result<void>> ChunkWriter::wait_accepted(TimePoint deadline) {
 Task<Result<void>> ChunkWriter::sync(TimePoint deadline) {
   uint64_t target = last_;
   while (synced_ < target) {
+    if (tasks_.stop_requested()) co_return Error(ErrorCode::kCancelled);  // nobody repairs it any more
     Result<void> all = co_await wait_accepted(deadline);
     if (!all) co_return all;
     if (synced_ >= target) break;

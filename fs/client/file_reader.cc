@@ -90,8 +90,7 @@ Task<Result<FileReader::Place>> FileReader::find(uint32_t index, FileWriter* wri
     place.capability = open->grant().capability;
     co_return place;
   }
-  // While a recall is worked on reads go on as before: it may be waiting for them.
-  bool leased = layout_leased_ && (leases_.shared(inode_) || leases_.recalling(inode_));
+  bool leased = layout_leased_ && (leases_.shared(inode_) || leases_.reads_as_before(inode_));
   bool known = leased && index >= layout_first_ && index - layout_first_ < kLayoutChunks;
   if (!known) {
     Result<void> loaded = co_await load_layout(index);
@@ -126,6 +125,8 @@ Task<Result<Payload>> FileReader::read_piece(uint32_t index, uint32_t offset, ui
       if (data) co_return data;
       last = data.error();
       if (says_moved(last.code)) elsewhere = last;
+      // Another one may have missed what this one knows of, and would give what was before: the master is asked first.
+      if (last.code == ErrorCode::kOldVersion && round == 0) break;
     }
     // A server that does not answer, and so is asked last, says nothing about what the others have said.
     if (elsewhere) last = *elsewhere;

@@ -90,6 +90,7 @@ Task<Result<void>> FileWriter::write_locked(uint64_t offset, Buffer data, Semaph
     data = data.slice(size, data.size() - size);
     if (!gathers(offset, size)) {
       Result<void> sent = co_await send_gathered(false, until);
+      if (!sent) plan_write_back(kWriteBackDelay);  // what was accepted before is to be durable soon all the same
       if (!sent) co_return sent;
     }
     if (losses != losses_) co_return last_error_;  // and the lease with it
@@ -100,6 +101,7 @@ Task<Result<void>> FileWriter::write_locked(uint64_t offset, Buffer data, Semaph
     ++generation_;
     if (gathered_bytes_ >= kGatherBytes || offset % kChunkSizeBytes == 0) {
       Result<void> sent = co_await send_gathered(false, until);
+      if (!sent) plan_write_back(kWriteBackDelay);
       if (!sent) co_return sent;
     }
   }
@@ -276,12 +278,16 @@ Task<Result<void>> FileWriter::sync_as(SyncKind kind) {
   }
   uint64_t generation = generation_;
   uint64_t errors = error_count_;
+  uint64_t losses = losses_;
   for (bool again = done.has_value(); again;) {
     done = co_await sync_chunks(until);
     // Whoever opens the file to write while its chunks are being sealed waits for that: then they are opened anew.
     bool seal = kind == SyncKind::kBackground && writers == 0 && !chunks_.empty();
     Semaphore::Permit nobody_writes;
     if (done && seal) nobody_writes = co_await write_mutex_.lock();
+    // What there is now is of the next session: nothing that was found out before is right for it.
+    if (losses != losses_) done = last_error_;
+    if (losses != losses_) break;
     seal = seal && writers == 0 && generation == generation_ && gathered_bytes_ == 0;
     std::map<uint32_t, uint64_t> versions;
     for (const auto& [index, chunk] : chunks_)
@@ -348,7 +354,9 @@ Task<Result<void>> FileWriter::sync_chunks(TimePoint until) {
   // before.
   for (const std::shared_ptr<ChunkWriter>& writer : writers_to_sync) {
     Result<void> synced = co_await writer->sync(until);
-    if (!synced) co_return synced;
+    // Cut off meanwhile; what was lost is told by whoever lost it.
+    bool retired = synced.failed_with(ErrorCode::kCancelled);
+    if (!synced && !retired) co_return synced;
   }
   co_return Result<void>();
 }
@@ -444,7 +452,9 @@ Task<void> FileWriter::finish() {
 void FileWriter::overlay(Attributes& attributes) const {
   if (!dirty() && !mtime_) return;
   attributes.size = std::max(attributes.size, size_);
-  if (mtime_) attributes.mtime = attributes.ctime = std::max(attributes.mtime, *mtime_);
+  if (!mtime_) return;
+  attributes.mtime = *mtime_;
+  attributes.ctime = std::max(attributes.ctime, *mtime_);
 }
 
 void FileWriter::truncated(const Attributes& attributes) {

@@ -73,9 +73,13 @@ class FileWriter {
   // Perhaps, or not: no answer has come. The next write asks.
   void size_in_doubt() { size_in_doubt_ = true; }
   // The application sets the time itself: no commit with an older one may be on its way meanwhile (hold the permit),
-  // and none later brings it (mtime_is_set()).
+  // and none later brings the time of a write before (set_time_aside()), but the one that was set: without any the
+  // masters would not know that the content is another one.
   Task<Semaphore::Permit> pause_commits() { return sync_mutex_.lock(); }
-  void mtime_is_set() { mtime_.reset(); }
+  std::optional<FileTime> set_time_aside() { return std::exchange(mtime_, std::nullopt); }
+  void time_is(FileTime time) {
+    if (!mtime_) mtime_ = time;
+  }
 
   bool dirty() const { return dirty_ || !gathered_.empty(); }
   uint64_t unsynced_bytes() const;

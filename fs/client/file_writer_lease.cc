@@ -62,6 +62,7 @@ Task<Result<void>> FileWriter::write_pages(uint64_t offset, Buffer data) {
 
 Task<Result<void>> FileWriter::write_pages_until(uint64_t offset, Buffer data, TimePoint until) {
   uint64_t losses = losses_;
+  bool asked = false;
   for (;;) {
     if (losses != losses_) co_return last_error_;  // what the pages were made of may be old
     if (may_write() || has_turn()) {
@@ -81,10 +82,12 @@ Task<Result<void>> FileWriter::write_pages_until(uint64_t offset, Buffer data, T
       continue;
     }
     if (!asking_) {
-      if (no_lease_) co_return *std::exchange(no_lease_, std::nullopt);
+      if (no_lease_ && asked) co_return *std::exchange(no_lease_, std::nullopt);
+      no_lease_.reset();  // the answer to somebody who did not wait for it
       asking_ = true;
       tasks_.spawn(ask_for_lease(until));
     }
+    asked = true;
     Result<void> waited = co_await shared_.leases.wait_news(until);
     if (!waited) co_return Error(ErrorCode::kIo, "no write lease in time");
   }

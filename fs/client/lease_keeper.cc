@@ -81,6 +81,11 @@ bool LeaseKeeper::recalling(InodeId inode) const {
   return queues_.contains(inode);
 }
 
+bool LeaseKeeper::reads_as_before(InodeId inode) const {
+  auto found = queues_.find(inode);
+  return found != queues_.end() && !found->second.for_nobody && !master_.suspended();
+}
+
 bool LeaseKeeper::going(InodeId inode) const {
   auto found = queues_.find(inode);
   return found != queues_.end() && found->second.going;
@@ -193,8 +198,10 @@ void LeaseKeeper::lost() {
   settled_.notify_all();
   answers_.clear();
   recalls_.clear();
-  for (auto& [inode, queue] : queues_)
-    queue.waiting.clear();  // what is being worked on is finished, for nobody
+  for (auto& [inode, queue] : queues_) {
+    queue.waiting.clear();  // what is being worked on is finished
+    queue.for_nobody = true;
+  }
   after_ = 0;
   term_ = 0;
 }
@@ -292,6 +299,7 @@ void LeaseKeeper::received(TakeRecallsReply reply) {
     InodeId inode = recall.inode;
     queue.waiting.emplace_back(reply.term, std::move(recall));
     queue.newest = ++queued_;
+    queue.for_nobody = false;
     if (!std::exchange(queue.running, true)) tasks_->spawn(work_on(inode));
     settled_.notify_all();
   }

@@ -52,6 +52,8 @@ class LeaseKeeper {
   // A recall of it is being worked on: answers to the kernel about it carry no timeout, and what is known of it is not
   // used for answers.
   bool recalling(InodeId inode) const;
+  // Likewise, and reads go on as before: it may be waiting for them, and whoever asked waits for it.
+  bool reads_as_before(InodeId inode) const;
   // The recall that is being worked on takes away what is held. What a process has stored in a mapping is written now,
   // exclusive lease or not: the kernel lets go of its pages, and so the recall is answered, only when they are written.
   bool going(InodeId inode) const;
@@ -127,7 +129,8 @@ class LeaseKeeper {
     std::deque<std::pair<uint64_t, Recall>> waiting;  // with their terms
     bool running = false;
     bool going = false;
-    uint64_t newest = 0;  // of this process's own count: the masters' numbers begin anew with each term
+    bool for_nobody = false;  // the session that was asked has ended
+    uint64_t newest = 0;      // of this process's own count: the masters' numbers begin anew with each term
   };
 
   bool accept(InodeId inode, const Lease& lease, bool exclusive);

@@ -227,15 +227,14 @@ Task<Result<void>> Mount::sync_all(TimePoint deadline) {
   Result<void> result;
   for (InodeId id : dirty) {
     Inode* state = find(id);
-    if (!state || !state->writer) continue;
+    if (!state || !state->writer || !state->writer->dirty()) continue;
+    if (world_.clock().now() >= deadline)
+      co_return Error(ErrorCode::kIo, std::to_string(unsynced().size()) + " files are not on disk yet");
     ++state->operations;
     Result<void> synced = co_await state->writer->sync(false);
     --state->operations;
     if (!synced && result) result = synced;
-    if (world_.clock().now() >= deadline) break;
   }
-  if (result && !unsynced().empty())
-    result = Error(ErrorCode::kIo, std::to_string(unsynced().size()) + " files are not on disk yet");
   co_return result;
 }
 
@@ -254,8 +253,8 @@ std::vector<FileSystem::Unsynced> Mount::unsynced() const {
 
 Task<Result<void>> Mount::close(TimePoint deadline) {
   Result<void> synced = co_await sync_all(deadline);
-  while (!synced &&
-         world_.clock().now() < deadline) {  // dirty data is worth waiting for a master or a server that comes back
+  // Dirty data is worth waiting for a master or a server that comes back.
+  while ((!synced || !unsynced().empty()) && world_.clock().now() < deadline) {
     Result<void> slept = co_await tasks_.sleep_for(kIdlePeriod);
     if (!slept) break;
     synced = co_await sync_all(deadline);

@@ -130,8 +130,7 @@ Task<Result<void>> Mount::prepare_read(InodeId inode) {
   Duration pause = kLeaseAgain;
   int rounds = options_.mountpoint.empty() ? 1 : kLeaseRounds;  // others than mounts get no leases to read
   for (int round = 0; round < rounds; ++round) {
-    // While a recall is worked on reads are answered as before: it may be waiting for them.
-    if (leases_.shared(inode) || leases_.recalling(inode)) {
+    if (leases_.shared(inode) || leases_.reads_as_before(inode)) {
       leases_.used(inode);
       co_return Result<void>();
     }
@@ -177,7 +176,7 @@ Task<Result<Payload>> Mount::read(HandleId id, uint64_t offset, uint32_t size) {
   if (data) data = co_await state->reader->read(offset, within, state->writer.get());
   --state->operations;
   InodeId inode = state->attributes.inode;
-  bool covered = leases_.shared(inode) || leases_.recalling(inode);
+  bool covered = leases_.shared(inode) || leases_.reads_as_before(inode);
   // Nobody would tell the kernel that the pages have changed.
   if (!covered && caches_) tasks_.spawn(caches_->forget_pages(inode));
   co_return data;

@@ -100,6 +100,8 @@ Task<Result<MutationReply>> Mount::mutate(MetaOp op, std::vector<NameChange> nam
   hear(reply->parent, reply->parent_lease);
   if (reply->new_parent.inode != reply->parent.inode) hear(reply->new_parent, reply->parent_lease);
   hear(reply->attributes, reply->lease);
+  // What is open goes by these, too, now that a lease may say that they are right.
+  tasks_.spawn(learn_and_forget_pages(reply->attributes));
   // No lease comes with what was replaced: what is known of it is over.
   names_.forget_attributes(reply->replaced.inode);
   co_return reply;
@@ -396,17 +398,19 @@ Task<Result<AttributesView>> Mount::set_attributes(InodeId inode, Changes change
   op.mtime_now = changes.mtime_now;
   op.clear_set_id = changes.clear_set_id;
   Semaphore::Permit no_commits;
+  std::optional<FileTime> written;
   state = find(inode);
   bool sets_mtime = changes.mtime || changes.mtime_now;
   if (sets_mtime && state && state->writer) {
     ++state->operations;
     no_commits = co_await state->writer->pause_commits();
-    state->writer->mtime_is_set();
+    written = state->writer->set_time_aside();
     --state->operations;
   }
   if (state) ++state->operations;
   Result<MutationReply> reply = co_await mutate_inode(std::move(op), inode);
   if (state) --state->operations;
+  if (written && state && state->writer) state->writer->time_is(reply ? reply->attributes.mtime : *written);
   if (!reply && state && state->writer && changes.size) state->writer->size_in_doubt();
   if (!reply) co_return reply.error();
   if (state && state->writer) {

@@ -122,17 +122,18 @@ Task<void> FuseOps::read(Reply reply, InodeId inode, uint64_t handle, uint64_t o
 }
 
 Task<void> FuseOps::write(Reply reply, InodeId inode, uint64_t handle, uint64_t offset, Buffer data, WriteHow how) {
+  if (!how.direct) inodes_.pages_given(inode);
+  ByteRange range{offset, offset + data.size()};
+  uint64_t write = state_.traffic.write_began(inode, range, world_.clock().now(), !how.direct && !how.mapped);
   if (how.kill_set_id) {
     Result<void> cleared = co_await clear_set_id(inode);
     if (!cleared) {
       reply.error(cleared.error());
+      state_.traffic.write_answered(inode, write);
       co_await notifier_.drop_pages(inode);
       co_return;
     }
   }
-  if (!how.direct) inodes_.pages_given(inode);
-  ByteRange range{offset, offset + data.size()};
-  uint64_t write = state_.traffic.write_began(inode, range, world_.clock().now(), !how.direct && !how.mapped);
   uint64_t at = offset;
   Result<void> written;
   if (how.append) {

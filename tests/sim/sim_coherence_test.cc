@@ -430,6 +430,19 @@ TEST_F(Coherence, AnFsyncEndsWithItsSession) {
   EXPECT_EQ(read(1, open(1, file)), "againe");
 }
 
+// A rename brings a lease on what it moves: what is open goes by what came with it.
+TEST_F(Coherence, WhatIsOpenIsReadAsItIsAfterARename) {
+  InodeId file;
+  close(0, create(0, "f", &file));
+  FS::HandleId ours = open(0, file, false);
+  FS::HandleId theirs = open(1, file);
+  write(1, theirs, 0, "theirs");
+  close(1, theirs);
+  cluster_.simulator().run_for(10s);  // quiet: they have lowered their lease
+  run_void(0, [&](FS& fs) { return fs.rename(kRootInode, "f", kRootInode, "g", 0); });
+  EXPECT_EQ(read(0, ours), "theirs");
+}
+
 // The seal after a last close, and changes of times, wait at the master for changes by others, which ask this mount.
 TEST_F(Coherence, ARecallDoesNotWaitForWhatWaitsForIt) {
   for (Duration wait = 0ms; wait < 40ms; wait += 1ms) {

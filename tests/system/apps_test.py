@@ -228,7 +228,14 @@ def every_end_flushes(cluster):
     one, two = two_mounts(cluster)
     data = os.urandom(3_000_000)
     put(f"{one}/synced", data)
-    run([CAIRN, "sync", one])
+    over = threading.Event()
+
+    def busy():
+        while not over.is_set():
+            put(f"{one}/busy", b"again")
+
+    # What others write meanwhile is not waited for, and is no error.
+    in_threads(busy, lambda: (time.sleep(0.2), run([CAIRN, "sync", one]), over.set()))
     pid = int(cluster.mount_pids(one)["pid"])
     os.kill(pid, signal.SIGKILL)  # what `cairn sync` answered stays
     wait_ended("the mount", pid)
