@@ -5,11 +5,12 @@ set -euo pipefail
 
 usage() {
   cat <<'USAGE'
-usage: deploy/install-deps.sh [--build] [--run] [--test] [--bench] [--list]
+usage: deploy/install-deps.sh [--build] [--run] [--test] [--long] [--bench] [--list]
 
   --build   compiler, build tools and libraries with their headers
   --run     what the finished programs need at run time
   --test    tools that tests/run.sh drives (fio, rsync, sqlite3, git, ...)
+  --long    what `tests/run.sh --long` needs beyond that: QEMU, for Debian's own kernel
   --bench   MooseFS, for the comparison in bench/
   --list    print the chosen packages and stop
 
@@ -43,6 +44,7 @@ test_packages=(
   fio rsync sqlite3 attr acl
   iproute2 procps psmisc strace
 )
+long_packages=(qemu-system-x86 busybox-static cpio kmod)
 bench_packages=(moosefs-master moosefs-chunkserver moosefs-client moosefs-cli)
 
 # Debian 12's own libraft (0.15) loses acknowledged entries, so this one library comes from bookworm-backports.
@@ -202,6 +204,7 @@ main() {
       --build) packages+=("${build_packages[@]}") ;;
       --run) packages+=("${run_packages[@]}") ;;
       --test) packages+=("${test_packages[@]}") ;;
+      --long) packages+=("${long_packages[@]}") ;;
       --bench) packages+=("${bench_packages[@]}") ;;
       --list) list_only=true ;;
       -h | --help) usage; exit 0 ;;

@@ -96,6 +96,7 @@ run_tests() {
 if $install; then
   say "packages"
   deploy/install-deps.sh
+  if $long; then deploy/install-deps.sh --long; fi
 fi
 
 if $system && { [ "$(id -u)" != 0 ] || [ ! -c /dev/fuse ]; }; then
