@@ -95,6 +95,8 @@ Task<Result<void>> LeaderFinder::wait_found(TimePoint deadline) {
 }
 
 Task<void> LeaderFinder::failed(Master& master, Error error, TimePoint began, uint64_t moves, TimePoint deadline) {
+  // It may wait there for others; it is asked again. Whoever looks for what held a program up finds it here.
+  if (error.code == ErrorCode::kTimeout) log_warning("client.attempt_timed_out", "error={}", quoted(error.message()));
   if (moves == moves_) {
     if (error.code == ErrorCode::kTimeout) doubt();
     if (error.code == ErrorCode::kNotLeader || error.code == ErrorCode::kUnavailable) master.silent_term = term_;
