@@ -371,8 +371,9 @@ FileWriter::Written FileWriter::written_so_far() const {
 Task<Result<void>> FileWriter::commit(Written written, bool seal, TimePoint until) {
   CommitOp op;
   op.inode = inode_;
-  // Only what was written since: meanwhile another mount may have made the file shorter.
-  if (written.size > base_.size) op.size_at_least = written.size;
+  // Only what was written since: meanwhile another mount may have made the file shorter, or this one.
+  uint64_t size = std::min(written.size, size_);
+  if (size > base_.size) op.size_at_least = size;
   op.mtime = written.mtime;
   for (auto& [index, chunk] : chunks_) {
     auto length = written.lengths.find(index);
