@@ -285,7 +285,8 @@ Task<void> Mount::release(HandleId id) {
   if (!state) co_return;
   --state->opens;
   if (flags.write && --state->writer->writers == 0) {
-    if (state->opens == 0 && state->attributes.nlink == 0 && known_here_only(*state)) {
+    bool last = state->opens == 0 && !opening_.contains(inode);
+    if (last && state->attributes.nlink == 0 && known_here_only(*state)) {
       state->gone = true;
       state->writer->discard();
     } else {
