@@ -40,6 +40,9 @@ class FileWriter {
   FileWriter(WriterShared& shared, Attributes attributes);
   ~FileWriter();
 
+  // The lease is recalled because somebody else writes. If it came only just now, and writes follow one another, it is
+  // kept for a few more of them: else two busy writers would spend their time on handing it over.
+  Task<void> finish_batch();
   // The lease is recalled, and goes when this is done: what was written is durable and committed, or, if that could not
   // be, given up with an error for the handles. Writes that come wait for the next lease. `forget`: somebody else
   // writes.
@@ -123,7 +126,9 @@ class FileWriter {
   Task<Result<void>> ask_for_turn(TimePoint until);
   // What is being worked on was asked by a master that does not lead any more, or has been answered.
   bool recall_is_over() const { return shared_.leases.going(inode_) && over_ == shared_.leases.newest_recall(inode_); }
-  bool may_write() const { return shared_.leases.exclusive(inode_) && !shared_.leases.recalling(inode_); }
+  bool may_write() const {
+    return shared_.leases.exclusive(inode_) && (batching_ || !shared_.leases.recalling(inode_));
+  }
   class Writing {
    public:
     explicit Writing(FileWriter& writer) : writer_(writer) { ++writer_.writing_; }
@@ -182,6 +187,8 @@ class FileWriter {
   uint64_t generation_ = 0;        // moves with each write
   TimePoint lease_seen_{};         // when we held the exclusive lease, the last time that anybody looked
   TimePoint written_{};            // the last write
+  TimePoint granted_{};            // when the exclusive lease came
+  bool batching_ = false;          // it is being recalled, and not yet given up
 
   // One run of bytes within one chunk, not yet sent.
   Payload gathered_;

@@ -9,12 +9,15 @@ namespace cairn {
 
 namespace {
 constexpr Duration kLeaseAgain = std::chrono::milliseconds(5);  // it was recalled before it arrived
+constexpr Duration kBatch = std::chrono::milliseconds(10);      // after the lease came
+constexpr Duration kBatchPause = std::chrono::milliseconds(1);  // between two writes of one
 constexpr Duration kLowerAfter = std::chrono::seconds(5);       // nothing was written for so long
 }  // namespace
 
 Task<Result<void>> FileWriter::ensure_lease(TimePoint until, bool beside_recall) {
   for (;;) {
     let_go_of_idle();
+    if (batching_ && may_write()) co_return Result<void>();
     while (!shared_.leases.settled(inode_) && !(beside_recall && recall_is_over())) {
       Result<void> waited = co_await shared_.leases.wait_news(until);
       if (!waited) co_return Error(ErrorCode::kIo, "the lease was not given back in time");
@@ -39,7 +42,10 @@ Task<Result<void>> FileWriter::ensure_lease(TimePoint until, bool beside_recall)
     take_attributes(reply->attributes, reply->lease);
     co_await check_chunks();
     if (session != shared_.master.session()) continue;  // the lease went with it
-    if (shared_.leases.granted_exclusive(inode_, reply->lease, !reply->locked_elsewhere)) continue;
+    if (shared_.leases.granted_exclusive(inode_, reply->lease, !reply->locked_elsewhere)) {
+      granted_ = shared_.world.clock().now();
+      continue;
+    }
     Result<void> slept = co_await tasks_.sleep_for(kLeaseAgain);
     if (!slept) co_return slept;
   }
@@ -138,6 +144,18 @@ Task<Result<void>> FileWriter::show_pages() {
 }
 
 // ---------------------------------------------------------------- it is recalled, or lowered
+
+Task<void> FileWriter::finish_batch() {
+  TimePoint end = granted_ + kBatch;
+  batching_ = true;
+  for (bool goes_on = true; goes_on && shared_.world.clock().now() < end && shared_.leases.exclusive(inode_);) {
+    uint64_t before = generation_;
+    shared_.leases.tell_news();  // to who waits to write
+    Result<void> slept = co_await tasks_.sleep_for(kBatchPause);
+    goes_on = slept && (generation_ != before || writing_ > 0);
+  }
+  batching_ = false;
+}
 
 Task<void> FileWriter::give_up_lease(bool forget) {
   // Not for a commit under way that has nothing more to make durable, or for a change of times: they may wait at the

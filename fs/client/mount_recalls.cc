@@ -50,6 +50,7 @@ Task<bool> Mount::handle_recall(Recall recall) {
     if (recall.kind != RecallKind::kReader) unpark(recall.inode);
     ++state->operations;
     state->hold_reads = false;
+    if (state->writer && goes) co_await state->writer->finish_batch();
     if (state->writer) co_await state->writer->give_up_lease(goes);
     --state->operations;
     if (goes) state->pages_given = false;  // a read that begins from here on says so again

@@ -201,6 +201,7 @@ def two_busy_writers_go_on_in_batches(cluster):
     recalls = cluster.metrics(one)["cairn_client_recalls_total"] - before
     print(f"        {written} writes, {recalls:.0f} recalls of one mount", flush=True)
     assert min(written.values()) > 30, f"one of them hardly went on: {written}"
+    assert sum(written.values()) > 10 * recalls, "not in batches"
     assert get(f"{one}/f") == get(f"{two}/f")
 
 
