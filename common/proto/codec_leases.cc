@@ -136,6 +136,7 @@ static void write(wire::RenewSessionRequest::Builder out, const RenewSessionRequ
   write(out.initOpenInodes(count(in.open_inodes)), in.open_inodes);
   out.setMore(in.more);
   write(out.initLeases(count(in.leases)), in.leases);
+  write(out.initUnanswered(count(in.unanswered)), in.unanswered);
 }
 
 static void read(wire::RenewSessionRequest::Reader in, RenewSessionRequest& out) {
@@ -144,6 +145,7 @@ static void read(wire::RenewSessionRequest::Reader in, RenewSessionRequest& out)
   read(in.getOpenInodes(), out.open_inodes);
   read(in.getMore(), out.more);
   read(in.getLeases(), out.leases);
+  read(in.getUnanswered(), out.unanswered);
 }
 
 static void write(wire::RenewSessionReply::Builder out, const RenewSessionReply& in) {

@@ -523,6 +523,7 @@ struct RenewSessionRequest {
   openInodes @2 :List(UInt64);    # all of them when the term has changed; else empty
   more @3 :Bool;                  # they go on in the next request
   leases @4 :List(HeldLease);     # as openInodes
+  unanswered @5 :List(UInt64);    # sequences of mutations that have no answer: files that they have created and opened are open
 }
 
 struct RenewSessionReply {

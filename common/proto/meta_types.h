@@ -382,6 +382,7 @@ struct RenewSessionRequest {
   std::vector<InodeId> open_inodes;  // all of them, when the term has changed
   bool more = false;                 // they do not fit: the next request has more of them
   std::vector<HeldLease> leases;     // likewise
+  std::vector<uint64_t> unanswered = {};  // likewise: sequences of mutations without an answer. What they have created is open
 };
 struct RenewSessionReply { uint64_t term = 0; uint32_t duration_ms = 0; FileTime now = 0; bool reclaim = false; };  // reclaim: say again with open_inodes
 struct CloseSessionRequest { SessionId session; };

@@ -237,11 +237,14 @@ Task<void> MasterLink::renew_once() {
     bool all_told = goes_on && !request.more;
     if (!goes_on && reply->reclaim && open_inodes_) {
       held = open_inodes_();
+      request.unanswered.assign(in_flight_.begin(), in_flight_.end());
       leases = leases_ ? leases_(reply->term) : std::vector<HeldLease>();
       telling = true;
       request.known_term = reply->term;
     } else if (!goes_on) {
       all_told = true;
+    } else {
+      request.unanswered.clear();  // they went with the first page
     }
     if (all_told) {
       term_ = reply->term;

@@ -20,6 +20,11 @@ void OpenFiles::close(SessionId session, InodeId inode) {
   }
 }
 
+bool OpenFiles::has(SessionId session, InodeId inode) const {
+  auto found = open_by_.find(session);
+  return found != open_by_.end() && found->second.contains(inode);
+}
+
 std::vector<SessionId> OpenFiles::holders(InodeId inode) const {
   auto found = open_.find(inode);
   if (found == open_.end()) return {};

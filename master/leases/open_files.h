@@ -16,6 +16,7 @@ class OpenFiles {
  public:
   void open(SessionId session, InodeId inode);
   void close(SessionId session, InodeId inode);
+  bool has(SessionId session, InodeId inode) const;
   // All of them, ascending, without duplicates.
   std::vector<SessionId> holders(InodeId inode) const;
   uint64_t count(SessionId session) const;

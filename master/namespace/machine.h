@@ -109,6 +109,8 @@ class Machine {
   // ------------------------------------------------------------ sessions and servers
   // Always in memory.
   Result<SessionRecord> session(SessionId session) const;  // kSessionEnded if it is not there or has ended
+  // Regular files that these mutations of the session have created, as far as what was answered to them is still kept.
+  Result<std::vector<InodeId>> created(SessionId session, std::span<const uint64_t> sequences, ReadMode mode) const;
   std::vector<SessionEntry> sessions() const;              // those that have ended but wait for recovery too
   Result<ServerRecord> server(ServerId server) const;      // kNotFound
   std::vector<ServerEntry> servers() const;

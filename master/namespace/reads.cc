@@ -7,6 +7,7 @@
 #include "common/base/bytes.h"
 #include "common/base/units.h"
 #include "master/namespace/machine_impl.h"
+#include "master/namespace/reply_codec.h"
 #include "master/namespace/tree.h"
 
 namespace cairn {
@@ -219,6 +220,24 @@ Result<std::vector<SessionId>> Machine::orphan_holders(InodeId inode, ReadMode m
   const StateReader reader = impl_->reader(mode);
   std::optional<OrphanRecord> orphan = reader.orphan(inode);
   return checked<std::vector<SessionId>>(reader, orphan ? std::move(orphan->holders) : std::vector<SessionId>());
+}
+
+Result<std::vector<InodeId>> Machine::created(SessionId session, std::span<const uint64_t> sequences,
+                                              ReadMode mode) const {
+  const StateReader reader = impl_->reader(mode);
+  std::vector<InodeId> found;
+  for (uint64_t sequence : sequences) {
+    std::optional<std::string> bytes = reader.raw(keys::reply(session, sequence));
+    if (!bytes) continue;
+    Result<Result<MutationReply>> reply = decode_reply(*bytes);
+    if (!reply) return reply.error();
+    if (!*reply) continue;
+    // Nothing but a creation leaves a file with a parent, one name, and no change since its birth.
+    const Attributes& made = (*reply)->attributes;
+    bool file = made.inode && made.type == FileType::kRegular && made.nlink == 1 && made.ctime == made.btime;
+    if (file && (*reply)->parent.inode) found.push_back(made.inode);
+  }
+  return checked<std::vector<InodeId>>(reader, std::move(found));
 }
 
 Result<std::vector<FileChunk>> Machine::layout(InodeId id, uint32_t first, uint32_t count, ReadMode mode) const {

@@ -233,7 +233,7 @@ Task<Result<void>> MetaService::prepare(MutateRequest& request, Prepared& prepar
 }
 
 Task<Result<MutationReply>> MetaService::mutate(MutateRequest request, RpcRequest rpc) {
-  Result<void> able = ready(request.session);
+  Result<void> able = ready(request.session, rpc);
   if (!able) co_return able.error();
   Prepared prepared;
   InodeId losing;

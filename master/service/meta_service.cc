@@ -68,16 +68,23 @@ Task<Result<OpenSessionReply>> MetaService::open_session(OpenSessionRequest requ
   co_return reply;
 }
 
-Task<Result<RenewSessionReply>> MetaService::renew_session(RenewSessionRequest request, RpcRequest) {
-  Result<void> able = ready(request.session);
+Task<Result<RenewSessionReply>> MetaService::renew_session(RenewSessionRequest request, RpcRequest rpc) {
+  Result<void> able = ready(request.session, rpc);
   if (!able) co_return able.error();
   Result<RenewSessionReply> reply = co_await sessions_.renew(std::move(request));
   co_return reply;
 }
 
-Task<Result<EmptyReply>> MetaService::close_session(CloseSessionRequest request, RpcRequest) {
+Task<Result<EmptyReply>> MetaService::close_session(CloseSessionRequest request, RpcRequest rpc) {
+  Result<void> in_order = sessions_.arrived(request.session, rpc.connection->id());
+  if (!in_order) co_return in_order.error();
   Result<EmptyReply> reply = co_await sessions_.close(request);
   co_return reply;
+}
+
+Result<void> MetaService::ready(SessionId session, const RpcRequest& rpc) {
+  Result<void> in_order = sessions_.arrived(session, rpc.connection->id());
+  return in_order ? ready(session) : in_order;
 }
 
 Result<void> MetaService::ready(SessionId session) const {
@@ -86,20 +93,20 @@ Result<void> MetaService::ready(SessionId session) const {
 }
 
 Task<Result<TakeRecallsReply>> MetaService::take_recalls(TakeRecallsRequest request, RpcRequest rpc) {
-  Result<void> able = ready(request.session);
+  Result<void> able = ready(request.session, rpc);
   if (!able) co_return able.error();
   Result<TakeRecallsReply> reply = co_await recalls_.take(request, rpc.deadline);
   co_return reply;
 }
 
-Task<Result<EmptyReply>> MetaService::answer_recalls(AnswerRecallsRequest request, RpcRequest) {
-  Result<void> able = ready(request.session);
+Task<Result<EmptyReply>> MetaService::answer_recalls(AnswerRecallsRequest request, RpcRequest rpc) {
+  Result<void> able = ready(request.session, rpc);
   if (!able) co_return able.error();
   co_return recalls_.answer(request);
 }
 
-Task<Result<LeaseNumberReply>> MetaService::return_leases(ReturnLeasesRequest request, RpcRequest) {
-  Result<void> able = ready(request.session);
+Task<Result<LeaseNumberReply>> MetaService::return_leases(ReturnLeasesRequest request, RpcRequest rpc) {
+  Result<void> able = ready(request.session, rpc);
   if (!able) co_return able.error();
   co_return recalls_.give_back(request);
 }
@@ -134,8 +141,8 @@ Task<Result<MetaService::Seen>> MetaService::written_attributes(SessionId sessio
 
 // ---------------------------------------------------------------- reads
 
-Task<Result<EntryReply>> MetaService::lookup(LookupRequest request, RpcRequest) {
-  Result<void> able = ready(request.session);
+Task<Result<EntryReply>> MetaService::lookup(LookupRequest request, RpcRequest rpc) {
+  Result<void> able = ready(request.session, rpc);
   if (!able) co_return able.error();
   if (request.name.size() > kMaxNameBytes) co_return Error(ErrorCode::kNameTooLong);
   auto ask = [parent = request.parent, name = request.name](Machine& machine, ReadMode mode) {
@@ -153,7 +160,7 @@ Task<Result<EntryReply>> MetaService::lookup(LookupRequest request, RpcRequest) 
 }
 
 Task<Result<AttributesReply>> MetaService::get_attributes(GetAttributesRequest request, RpcRequest rpc) {
-  Result<void> able = ready(request.session);
+  Result<void> able = ready(request.session, rpc);
   if (!able) co_return able.error();
   Result<Seen> seen = co_await written_attributes(request.session, request.inode, rpc.deadline);
   if (!seen) co_return seen.error();
@@ -164,7 +171,7 @@ Task<Result<AttributesReply>> MetaService::get_attributes(GetAttributesRequest r
 }
 
 Task<Result<RefreshReply>> MetaService::refresh(RefreshRequest request, RpcRequest rpc) {
-  Result<void> able = ready(request.session);
+  Result<void> able = ready(request.session, rpc);
   if (!able) co_return able.error();
   RefreshReply reply;
   std::optional<Lease> shortest;
@@ -180,8 +187,8 @@ Task<Result<RefreshReply>> MetaService::refresh(RefreshRequest request, RpcReque
   co_return reply;
 }
 
-Task<Result<ReadDirectoryReply>> MetaService::read_directory(ReadDirectoryRequest request, RpcRequest) {
-  Result<void> able = ready(request.session);
+Task<Result<ReadDirectoryReply>> MetaService::read_directory(ReadDirectoryRequest request, RpcRequest rpc) {
+  Result<void> able = ready(request.session, rpc);
   if (!able) co_return able.error();
   uint32_t count = std::clamp<uint32_t>(request.count_max, 1, kDirectoryEntriesMax);
   auto ask = [request, count](Machine& machine, ReadMode mode) {
@@ -199,8 +206,8 @@ Task<Result<ReadDirectoryReply>> MetaService::read_directory(ReadDirectoryReques
   co_return reply;
 }
 
-Task<Result<ReadLinkReply>> MetaService::read_link(ReadLinkRequest request, RpcRequest) {
-  Result<void> able = ready(request.session);
+Task<Result<ReadLinkReply>> MetaService::read_link(ReadLinkRequest request, RpcRequest rpc) {
+  Result<void> able = ready(request.session, rpc);
   if (!able) co_return able.error();
   auto ask = [inode = request.inode](Machine& machine, ReadMode mode) { return machine.read_link(inode, mode); };
   Result<std::string> target = co_await core_.read(ask);
@@ -208,8 +215,8 @@ Task<Result<ReadLinkReply>> MetaService::read_link(ReadLinkRequest request, RpcR
   co_return ReadLinkReply{.target = std::move(*target)};
 }
 
-Task<Result<GetXattrReply>> MetaService::get_xattr(GetXattrRequest request, RpcRequest) {
-  Result<void> able = ready(request.session);
+Task<Result<GetXattrReply>> MetaService::get_xattr(GetXattrRequest request, RpcRequest rpc) {
+  Result<void> able = ready(request.session, rpc);
   if (!able) co_return able.error();
   auto ask = [inode = request.inode, name = request.name](Machine& machine, ReadMode mode) {
     return machine.get_xattr(inode, name, mode);
@@ -219,8 +226,8 @@ Task<Result<GetXattrReply>> MetaService::get_xattr(GetXattrRequest request, RpcR
   co_return GetXattrReply{.value = std::move(*value)};
 }
 
-Task<Result<ListXattrReply>> MetaService::list_xattr(ListXattrRequest request, RpcRequest) {
-  Result<void> able = ready(request.session);
+Task<Result<ListXattrReply>> MetaService::list_xattr(ListXattrRequest request, RpcRequest rpc) {
+  Result<void> able = ready(request.session, rpc);
   if (!able) co_return able.error();
   auto ask = [inode = request.inode](Machine& machine, ReadMode mode) { return machine.list_xattr(inode, mode); };
   Result<std::vector<std::string>> names = co_await core_.read(ask);
@@ -228,8 +235,8 @@ Task<Result<ListXattrReply>> MetaService::list_xattr(ListXattrRequest request, R
   co_return ListXattrReply{.names = std::move(*names)};
 }
 
-Task<Result<StatFsReply>> MetaService::stat_fs(StatFsRequest request, RpcRequest) {
-  Result<void> able = ready(request.session);
+Task<Result<StatFsReply>> MetaService::stat_fs(StatFsRequest request, RpcRequest rpc) {
+  Result<void> able = ready(request.session, rpc);
   if (!able) co_return able.error();
   Result<Attributes> attributes = co_await attributes_of(request.inode);
   if (!attributes) co_return attributes.error();
@@ -251,13 +258,16 @@ Task<Result<void>> MetaService::wait_removed(InodeId inode, TimePoint deadline) 
 }
 
 Task<Result<AttributesReply>> MetaService::open(OpenRequest request, RpcRequest rpc) {
-  Result<void> able = ready(request.session);
+  Result<void> able = ready(request.session, rpc);
   if (!able) co_return able.error();
   // Whoever takes the last name away decides by the list of those who have the file open: not between its look and its
   // end.
   Result<void> removed = co_await wait_removed(request.inode, rpc.deadline);
   if (!removed) co_return removed.error();
   open_files_.open(request.session, request.inode);
+  // Otherwise it could find itself among those who have it open just before it is taken off.
+  Result<void> closed = co_await wait_closed(request.session, request.inode, rpc.deadline);
+  if (!closed) co_return closed.error();
   Result<Seen> seen = co_await written_attributes(request.session, request.inode, rpc.deadline);
   // The one who asked counts it as open until it says otherwise: it may have asked again meanwhile, and that one is the
   // same entry of the list.
@@ -276,13 +286,26 @@ Task<Result<AttributesReply>> MetaService::open(OpenRequest request, RpcRequest 
   co_return reply;
 }
 
+Task<Result<void>> MetaService::wait_closed(SessionId session, InodeId inode, TimePoint deadline) {
+  while (closing_.contains({session, inode})) {
+    Result<void> waited = co_await removed_.wait_until(core_.world().clock(), deadline);
+    if (!waited) co_return Error(ErrorCode::kTimeout, "inode " + to_string(inode) + " is being closed");
+  }
+  co_return Result<void>();
+}
+
 Task<Result<EmptyReply>> MetaService::close(CloseRequest request, RpcRequest rpc) {
-  Result<void> able = ready(request.session);
+  Result<void> able = ready(request.session, rpc);
   if (!able) co_return able.error();
-  CloseInodes command{.session = request.session, .inodes = {}};
+  // What the session has open is known when it has said so to this leader.
+  Result<void> reclaimed = co_await sessions_.wait_reclaimed(rpc.deadline);
+  if (!reclaimed) co_return reclaimed.error();
+  able = ready(request.session, rpc);
+  if (!able) co_return able.error();
   // All at once: who opens one of them again while this waits has it open.
   for (InodeId inode : request.inodes)
     open_files_.close(request.session, inode);
+  CloseInodes command{.session = request.session, .inodes = {}};
   for (InodeId inode : request.inodes) {
     // Whoever takes its last name away has looked already who has it open.
     Result<void> removed = co_await wait_removed(inode, rpc.deadline);
@@ -294,17 +317,31 @@ Task<Result<EmptyReply>> MetaService::close(CloseRequest request, RpcRequest rpc
       co_return holders.error();
     if (holders && std::ranges::find(*holders, request.session) != holders->end()) command.inodes.push_back(inode);
   }
-  if (!command.inodes.empty()) {
-    Result<ReplyBody> released = co_await core_.propose(std::move(command), true);
-    if (!released) co_return released.error();
-  }
+  Result<void> released = co_await release_orphans(std::move(command));
+  if (!released) co_return released.error();
   co_return EmptyReply{};
+}
+
+// Those that have not been opened again meanwhile.
+Task<Result<void>> MetaService::release_orphans(CloseInodes command) {
+  SessionId session = command.session;
+  std::erase_if(command.inodes, [&](InodeId inode) { return open_files_.has(session, inode); });
+  if (command.inodes.empty()) co_return Result<void>();
+  std::vector<InodeId> inodes = command.inodes;
+  for (InodeId inode : inodes)
+    closing_.emplace(session, inode);
+  Result<ReplyBody> released = co_await core_.propose(std::move(command), true);
+  for (InodeId inode : inodes)
+    closing_.erase(closing_.find({session, inode}));
+  removed_.notify_all();
+  if (!released) co_return released.error();
+  co_return Result<void>();
 }
 
 // ---------------------------------------------------------------- writing
 
 Task<Result<GetLayoutReply>> MetaService::get_layout(GetLayoutRequest request, RpcRequest rpc) {
-  Result<void> able = ready(request.session);
+  Result<void> able = ready(request.session, rpc);
   if (!able) co_return able.error();
   uint32_t count = std::clamp<uint32_t>(request.count, 1, kLayoutChunksMax);
   auto ask = [inode = request.inode, first = request.first_index, count](Machine& machine, ReadMode mode) {
@@ -356,7 +393,7 @@ Task<Result<Lease>> MetaService::acquire_write_lease(SessionId session, InodeId 
 }
 
 Task<Result<WriteLeaseReply>> MetaService::write_lease(WriteLeaseRequest request, RpcRequest rpc) {
-  Result<void> able = ready(request.session);
+  Result<void> able = ready(request.session, rpc);
   if (!able) co_return able.error();
   // It does not ask for more than it has: that is the lease, or, while it is asked to give back all it has, its turn.
   // (Whether that was an exclusive lease it may not know: the recall can overtake the grant.)
@@ -387,36 +424,36 @@ Task<Result<WriteLeaseReply>> MetaService::write_lease(WriteLeaseRequest request
   co_return reply;
 }
 
-Task<Result<LeaseNumberReply>> MetaService::release_write_lease(ReleaseWriteLeaseRequest request, RpcRequest) {
-  Result<void> able = ready(request.session);
+Task<Result<LeaseNumberReply>> MetaService::release_write_lease(ReleaseWriteLeaseRequest request, RpcRequest rpc) {
+  Result<void> able = ready(request.session, rpc);
   if (!able) co_return able.error();
   if (leases_.lower(request.session, request.inode, request.keep_shared)) recalls_.lowered();
   co_return recalls_.number();
 }
 
-Task<Result<OpenChunkReply>> MetaService::open_chunk(OpenChunkRequest request, RpcRequest) {
-  Result<void> able = ready(request.session);
+Task<Result<OpenChunkReply>> MetaService::open_chunk(OpenChunkRequest request, RpcRequest rpc) {
+  Result<void> able = ready(request.session, rpc);
   if (!able) co_return able.error();
   Result<OpenChunkReply> reply = co_await keeper_.open_for_writing(request.session, request.inode, request.index);
   co_return reply;
 }
 
-Task<Result<OpenChunkReply>> MetaService::replica_failed(ReplicaFailedRequest request, RpcRequest) {
-  Result<void> able = ready(request.session);
+Task<Result<OpenChunkReply>> MetaService::replica_failed(ReplicaFailedRequest request, RpcRequest rpc) {
+  Result<void> able = ready(request.session, rpc);
   if (!able) co_return able.error();
   Result<OpenChunkReply> reply = co_await keeper_.replica_failed(std::move(request));
   co_return reply;
 }
 
-Task<Result<ChunkGrant>> MetaService::renew_grant(RenewGrantRequest request, RpcRequest) {
-  Result<void> able = ready(request.session);
+Task<Result<ChunkGrant>> MetaService::renew_grant(RenewGrantRequest request, RpcRequest rpc) {
+  Result<void> able = ready(request.session, rpc);
   if (!able) co_return able.error();
   Result<ChunkGrant> grant = co_await keeper_.renew_grant(request.session, request.chunk);
   co_return grant;
 }
 
-Task<Result<EmptyReply>> MetaService::report_bad_replica(ReportBadReplicaRequest request, RpcRequest) {
-  Result<void> able = ready(request.session);
+Task<Result<EmptyReply>> MetaService::report_bad_replica(ReportBadReplicaRequest request, RpcRequest rpc) {
+  Result<void> able = ready(request.session, rpc);
   if (!able) co_return able.error();
   keeper_.report_bad(std::move(request));
   co_return EmptyReply{};

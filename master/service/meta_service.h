@@ -60,6 +60,8 @@ class MetaService {
 
   // Leading, and the session is there.
   Result<void> ready(SessionId session) const;
+  // Likewise, when a request has just arrived.
+  Result<void> ready(SessionId session, const RpcRequest& rpc);
   Task<Result<Attributes>> attributes_of(InodeId inode);
   // As somebody sees them who asks for this inode itself: with what another session has written under its exclusive
   // lease. `mark` is from before the look.
@@ -95,6 +97,9 @@ class MetaService {
   Task<Result<Attributes>> entry_of(InodeId parent, std::string name);
   // Its holders go into the command, and opens wait for the outcome.
   Task<Result<void>> wait_removed(InodeId inode, TimePoint deadline);
+  // Until the session's last close of the file is done, if it is under way.
+  Task<Result<void>> wait_closed(SessionId session, InodeId inode, TimePoint deadline);
+  Task<Result<void>> release_orphans(CloseInodes command);
   void hold_for_removal(InodeId inode, MetaOp& op);
   void removal_over(InodeId inode);
   void finish(const MutateRequest& request, ChangeId change, MutationReply& reply);
@@ -110,7 +115,8 @@ class MetaService {
   KeyedLocks<Name> names_;
   KeyedLocks<InodeId> inodes_;
   std::map<InodeId, uint32_t> removing_;  // inode, and how many operations are about to take a name from it
-  Condition removed_;
+  std::multiset<std::pair<SessionId, InodeId>> closing_;  // orphans that are about to lose the session as a holder
+  Condition removed_;                                     // an inode has left one of the two
 };
 
 }  // namespace cairn

@@ -35,6 +35,7 @@ void SessionDesk::start_leading() {
   for (const SessionEntry& entry : core_.machine().sessions()) {
     if (!entry.session.ended) unclaimed_.insert(entry.id);
   }
+  std::erase_if(connections_, [this](const auto& entry) { return !core_.machine().session(entry.first); });
   kept_.leases.begin_term(core_.term());
   kept_.open_files.clear();
   kept_.unheld.clear();
@@ -89,6 +90,7 @@ void SessionDesk::forget(SessionId session, bool by_itself) {
   kept_.open_files.end_session(session);
   kept_.recalls.session_ended(session, by_itself);
   kept_.locks.session_ended(session);
+  connections_.erase(session);
   unclaimed_.erase(session);
   if (unclaimed_.empty()) reclaimed_.notify_all();
 }
@@ -105,6 +107,18 @@ Task<void> SessionDesk::fence(SessionId session) {
   if (!ended) {
     log_warning("master.fencing_failed", "session={} error={}", session, quoted(ended.error().message()));
   }
+}
+
+Result<void> SessionDesk::arrived(SessionId session, uint64_t connection) {
+  auto known = connections_.find(session);
+  if (known == connections_.end()) {
+    if (core_.machine().session(session)) connections_.emplace(session, connection);
+    return {};
+  }
+  if (connection < known->second)
+    return Error(ErrorCode::kUnavailable, "session " + to_string(session) + " has gone on over another connection");
+  known->second = connection;
+  return {};
 }
 
 bool SessionDesk::may_hold(SessionId session) const {
@@ -160,7 +174,9 @@ Task<Result<RenewSessionReply>> SessionDesk::renew(RenewSessionRequest request) 
   // The client that already says what it holds (or that holds nothing, and knows the term) has reclaimed.
   bool claims = unclaimed_.contains(request.session) && request.known_term == core_.term();
   // Before anything is waited for: what it closes meanwhile is closed after this.
-  if (claims) kept_.open_files.reclaim(request.session, request.open_inodes);
+  if (claims) {
+    kept_.open_files.reclaim(request.session, request.open_inodes);
+  }
   Promise<void> promise(core_.world().executor());
   Future<void> future = promise.future();
   renewals_.push_back({request.session, std::move(promise)});
@@ -170,6 +186,10 @@ Task<Result<RenewSessionReply>> SessionDesk::renew(RenewSessionRequest request) 
   }
   Result<void> renewed = co_await std::move(future);
   if (!renewed) co_return renewed.error();
+  if (claims && !request.unanswered.empty()) {
+    Result<void> counted = co_await count_created(request.session, std::move(request.unanswered));
+    if (!counted) co_return counted.error();
+  }
   // Whoever leads now has not heard what this session holds, though the term may be known here.
   if (leadership != leadership_) co_return core_.not_leader();
   known = check(request.session);  // it may have been ended meanwhile: nothing is remembered of it then
@@ -194,6 +214,17 @@ Task<Result<RenewSessionReply>> SessionDesk::renew(RenewSessionRequest request) 
   reply.now = core_.world().clock().wall().ns;
   reply.reclaim = unclaimed;
   co_return reply;
+}
+
+// A leader before this one has made these files, and died before it could say so: their creator will ask again.
+Task<Result<void>> SessionDesk::count_created(SessionId session, std::vector<uint64_t> unanswered) {
+  auto ask = [session, sequences = std::move(unanswered)](Machine& machine, ReadMode mode) {
+    return machine.created(session, sequences, mode);
+  };
+  Result<std::vector<InodeId>> created = co_await core_.read(std::move(ask));
+  if (!created) co_return created.error();
+  if (check(session)) kept_.open_files.reclaim(session, *created);
+  co_return Result<void>();
 }
 
 // What comes while an entry is on its way goes with the next: many sessions cost few entries.

@@ -6,6 +6,7 @@
 
 #include <functional>
 #include <set>
+#include <unordered_map>
 #include <vector>
 
 #include "common/proto/meta_types.h"
@@ -40,6 +41,10 @@ class SessionDesk {
   Task<Result<OpenSessionReply>> open(OpenSessionRequest request);
   Task<Result<RenewSessionReply>> renew(RenewSessionRequest request);
   Task<Result<EmptyReply>> close(CloseSessionRequest request);
+  // To be asked first of every request. A client speaks over one connection: what arrives over an earlier one was held
+  // up on its way, has been given up or sent again since, and could undo what came after it (a close the next open, a
+  // lease given back the next one). kUnavailable then.
+  Result<void> arrived(SessionId session, uint64_t connection);
   // kSessionEnded if there is no such session; kUnavailable (ask again) until that is confirmed.
   Result<void> check(SessionId session) const;
   // A session with a mountpoint: it can be asked to give a lease back.
@@ -56,6 +61,7 @@ class SessionDesk {
  private:
   Task<void> confirm_ended(SessionId session) const;
   Task<void> run(uint64_t leadership);
+  Task<Result<void>> count_created(SessionId session, std::vector<uint64_t> unanswered);
   Task<void> renew_batches();
   Task<Result<void>> end(SessionId session);
   Task<void> fence(SessionId session);
@@ -72,6 +78,7 @@ class SessionDesk {
   };
   std::vector<Renewal> renewals_;
   bool renewing_ = false;
+  std::unordered_map<SessionId, uint64_t> connections_;  // of each session that asked here: its newest
   std::function<void()> stalled_;
   mutable std::set<SessionId> confirming_;
   mutable std::set<SessionId> confirmed_ended_;  // ids are never used again, so it stays so

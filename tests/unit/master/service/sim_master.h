@@ -112,6 +112,7 @@ class SimClient {
 
   SessionId session() const { return session_; }
   uint64_t term() const { return term_; }
+  uint64_t last_sequence() const { return sequence_; }
   void set_term(uint64_t term) { term_ = term; }
 
   template <class Request>
@@ -130,6 +131,22 @@ class SimClient {
     Waiting<Request> answer = begin(std::move(request), deadline);
     CHECK(master_.done(answer, deadline + seconds(5)));
     return std::move(**answer);
+  }
+
+  // From here on it speaks over another connection.
+  void reconnect() {
+    Program& program = *node_.program<Program>();
+    program.before = std::exchange(program.client,
+                                   std::make_unique<RpcClient>(*program.world, master_.address(), RpcClientOptions{}));
+  }
+  // What the network has held up: it comes over the connection before.
+  template <class Request>
+  Reply<Request> ask_late(Request request) {
+    Program& program = *node_.program<Program>();
+    std::swap(program.client, program.before);
+    Reply<Request> reply = ask(std::move(request));
+    std::swap(program.client, program.before);
+    return reply;
   }
 
   Waiting<MutateRequest> begin_mutation(MetaOp op) { return begin(MutateRequest{.op = std::move(op)}); }
@@ -165,13 +182,15 @@ class SimClient {
 
  private:
   struct Program {
-    Program(World& world, const Address& address) : client(world, address, {}) {}
-    RpcClient client;
+    Program(World& world_in, const Address& address)
+        : world(&world_in), client(std::make_unique<RpcClient>(world_in, address, RpcClientOptions{})) {}
+    World* world;
+    std::unique_ptr<RpcClient> client, before;
   };
   template <class Request>
   static Task<void> call(Program* program, Request request, TimePoint deadline, Waiting<Request> answer) {
     RpcClient::CallOptions options{.deadline = deadline};
-    auto reply = co_await typed_call(program->client, std::move(request), options);
+    auto reply = co_await typed_call(*program->client, std::move(request), options);
     if (reply) {
       answer->emplace(std::move(reply->reply));
     } else {
