@@ -52,10 +52,11 @@ Task<Result<void>> FileWriter::write(uint64_t offset, Buffer data) {
   for (;;) {
     Result<void> leased = co_await ensure_lease(until);
     if (!leased) co_return leased;
-    Semaphore::Permit turn = co_await write_mutex_.lock();
+    Result<Semaphore::Permit> turn = co_await take_turn(until);
+    if (!turn) co_return turn.error();
     if (!may_write()) continue;
     Writing writing(*this);
-    Result<void> written = co_await write_locked(offset, std::move(data), std::move(*room));
+    Result<void> written = co_await write_locked(offset, std::move(data), std::move(*room), until);
     co_return written;
   }
 }
@@ -67,20 +68,26 @@ Task<Result<uint64_t>> FileWriter::append(Buffer data) {
   for (;;) {
     Result<void> leased = co_await ensure_lease(until);
     if (!leased) co_return leased.error();
-    Semaphore::Permit turn = co_await write_mutex_.lock();
+    Result<Semaphore::Permit> turn = co_await take_turn(until);
+    if (!turn) co_return turn.error();
     if (!may_write()) continue;
     Writing writing(*this);
     uint64_t offset = size_;
     if (offset + data.size() > kMaxFileSizeBytes) co_return Error(ErrorCode::kFileTooBig);
-    Result<void> written = co_await write_locked(offset, std::move(data), std::move(*room));
+    Result<void> written = co_await write_locked(offset, std::move(data), std::move(*room), until);
     if (!written) co_return written.error();
     co_return offset;
   }
 }
 
+Task<Result<Semaphore::Permit>> FileWriter::take_turn(TimePoint until) {
+  Result<Semaphore::Permit> turn = co_await write_mutex_.acquire_until(1, shared_.world.clock(), until);
+  if (!turn) co_return Error(ErrorCode::kIo, "an earlier write of the file does not end in time");
+  co_return turn;
+}
+
 // `room` goes with the first piece; there is a second one only where a chunk ends.
-Task<Result<void>> FileWriter::write_locked(uint64_t offset, Buffer data, Semaphore::Permit room) {
-  TimePoint until = deadline();
+Task<Result<void>> FileWriter::write_locked(uint64_t offset, Buffer data, Semaphore::Permit room, TimePoint until) {
   uint64_t losses = losses_;
   lease_seen_ = written_ = shared_.world.clock().now();
   while (!data.empty()) {
@@ -226,7 +233,8 @@ Task<Result<std::shared_ptr<ChunkWriter>>> FileWriter::writer_for(uint32_t index
 Task<Result<void>> FileWriter::flush() {
   TimePoint until = deadline();
   {
-    Semaphore::Permit turn = co_await write_mutex_.lock();
+    Result<Semaphore::Permit> turn = co_await take_turn(until);
+    if (!turn) co_return turn.error();
     Result<void> sent = co_await send_gathered(false, until);
     if (!sent) co_return sent;
   }
@@ -272,8 +280,12 @@ Task<Result<void>> FileWriter::sync_as(SyncKind kind) {
   Result<void> done;
   Written written;
   {
-    Semaphore::Permit write_turn = co_await write_mutex_.lock();
-    done = co_await send_gathered(kind != SyncKind::kBackground, until);
+    Result<Semaphore::Permit> write_turn = co_await take_turn(until);
+    if (write_turn) {
+      done = co_await send_gathered(kind != SyncKind::kBackground, until);
+    } else {
+      done = write_turn.error();
+    }
     written = written_so_far();
   }
   uint64_t generation = generation_;

@@ -114,7 +114,9 @@ class FileWriter {
   Task<void> stop();
 
  private:
-  Task<Result<void>> write_locked(uint64_t offset, Buffer data, Semaphore::Permit room);
+  Task<Result<void>> write_locked(uint64_t offset, Buffer data, Semaphore::Permit room, TimePoint until);
+  // Writes go one after another. kIo at `until`.
+  Task<Result<Semaphore::Permit>> take_turn(TimePoint until);
   // `beside_recall`: also while a recall is being worked on that is nobody's question any more.
   Task<Result<void>> ensure_lease(TimePoint until, bool beside_recall = false);
   Task<Result<void>> write_pages_until(uint64_t offset, Buffer data, TimePoint until);

@@ -72,14 +72,15 @@ Task<Result<void>> FileWriter::write_pages_until(uint64_t offset, Buffer data, T
   for (;;) {
     if (losses != losses_) co_return last_error_;  // what the pages were made of may be old
     if (may_write() || has_turn()) {
-      Semaphore::Permit turn = co_await write_mutex_.lock();
+      Result<Semaphore::Permit> turn = co_await take_turn(until);
+      if (!turn) co_return turn.error();
       if (losses != losses_ || (!may_write() && !has_turn())) continue;
       without_lease_ = without_lease_ || !shared_.leases.exclusive(inode_);
       Writing writing(*this);
       // Not waited for: a recall may wait for these pages, and the kernel has them in its memory as long as this lasts.
       Semaphore::Permit room;
       (void)shared_.memory.try_acquire(data.size(), room);
-      Result<void> written = co_await write_locked(offset, std::move(data), std::move(room));
+      Result<void> written = co_await write_locked(offset, std::move(data), std::move(room), until);
       co_return written;
     }
     if (shared_.leases.going(inode_) && !recall_is_over()) {

@@ -24,8 +24,10 @@ void MetaService::finish_lock(SessionId session, InodeId inode, MutationReply& r
 }
 
 Task<Result<TestLockReply>> MetaService::test_lock(TestLockRequest request, RpcRequest rpc) {
+  Result<void> able = ready(request.session, rpc);
+  if (!able) co_return able.error();
   Prepared prepared;
-  Result<void> able = co_await prepare_lock(request.session, request.inode, prepared, rpc.deadline);
+  able = co_await prepare_lock(request.session, request.inode, prepared, rpc.deadline);
   if (!able) co_return able.error();
   request.lock.session = request.session;
   Result<void> right = check_lock(request.lock);
@@ -37,7 +39,7 @@ Task<Result<TestLockReply>> MetaService::test_lock(TestLockRequest request, RpcR
 }
 
 Task<Result<WaitLockReply>> MetaService::wait_lock(WaitLockRequest request, RpcRequest rpc) {
-  Result<void> able = ready(request.session);
+  Result<void> able = ready(request.session, rpc);
   if (!able) co_return able.error();
   Result<void> reclaimed = co_await sessions_.wait_reclaimed(rpc.deadline);
   if (!reclaimed) co_return reclaimed.error();
@@ -47,8 +49,13 @@ Task<Result<WaitLockReply>> MetaService::wait_lock(WaitLockRequest request, RpcR
   co_return reply;
 }
 
-Task<Result<EmptyReply>> MetaService::cancel_wait(CancelWaitRequest request, RpcRequest) {
-  Result<void> able = ready(request.session);
+Task<Result<EmptyReply>> MetaService::cancel_wait(CancelWaitRequest request, RpcRequest rpc) {
+  Result<void> able = ready(request.session, rpc);
+  if (!able) co_return able.error();
+  // The wait that it is about may not have begun, for the same reason.
+  Result<void> reclaimed = co_await sessions_.wait_reclaimed(rpc.deadline);
+  if (!reclaimed) co_return reclaimed.error();
+  able = ready(request.session);
   if (!able) co_return able.error();
   locks_.cancel(request);
   co_return EmptyReply{};
