@@ -158,6 +158,7 @@ Task<Result<Payload>> Mount::read(HandleId id, uint64_t offset, uint32_t size) {
   ++state->operations;
   while (state->hold_reads && leases_.recalling(state->attributes.inode))
     (void)co_await leases_.wait_news(kNever);
+  state->pages_given = true;  // the kernel holds those of this very READ
   Result<void> prepared = co_await prepare_read(state->attributes.inode);
   uint64_t end = seen_here(state->attributes).size;
   if (!prepared || offset >= end) {

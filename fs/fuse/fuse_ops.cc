@@ -203,13 +203,27 @@ void FuseOps::give_entry(Reply& reply, InodeId directory, const Result<Entry>& e
   }
   // Counted first: a notification that starts now must know that the kernel will hold the inode.
   inodes_.looked_up(entry->attributes);
-  bool wanted = reply.entry(entry->attributes, times_of(directory, inode, entry->name_valid_for, entry->valid_for));
+  EntryTimes times = times_of(directory, inode, entry->name_valid_for, entry->valid_for);
+  Attributes attributes = with_known_size(entry->attributes, times.attributes);
+  inodes_.size_told(inode, attributes.size);
+  bool wanted = reply.entry(attributes, times);
   if (!wanted) forget_inode(inode, 1);
+}
+
+// What comes with a name waits for no writer. Without a lease it may be older than what a READ has brought, or brings
+// at this moment: the kernel would make zeros of what lies beyond the older end, and keep them when the file is as long
+// again for it. So it stays with the size that it has; it asks before it goes by the attributes (their time is 0).
+Attributes FuseOps::with_known_size(Attributes attributes, Duration valid_for) const {
+  std::optional<uint64_t> size = inodes_.size(attributes.inode);
+  bool keep = valid_for <= Duration::zero() && attributes.type == FileType::kRegular;
+  if (keep && size) attributes.size = *size;
+  return attributes;
 }
 
 void FuseOps::give_attributes(Reply& reply, const AttributesView& view) {
   InodeId inode = view.attributes.inode;
   inodes_.seen(view.attributes);
+  inodes_.size_told(inode, view.attributes.size);
   reply.attributes({.attributes = view.attributes, .valid_for = attribute_time(inode, view.valid_for)});
 }
 

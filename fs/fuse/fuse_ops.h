@@ -48,6 +48,7 @@ class FuseOps {
   // As is right at this moment; the answer is given at once.
   EntryTimes times_of(InodeId directory, InodeId inode, Duration name, Duration attributes);
   Duration attribute_time(InodeId inode, Duration allowed);
+  Attributes with_known_size(Attributes attributes, Duration valid_for) const;
   void give_attributes(Reply& reply, const AttributesView& view);
   void forget_inode(InodeId inode, uint64_t count);
   // While some callers that wait have got signals: those that are being killed are let go.

@@ -59,6 +59,7 @@ Task<void> FuseOps::create(Reply reply, InodeId parent, std::string name, uint32
   }
   InodeId inode = entry->attributes.inode;
   inodes_.looked_up(entry->attributes);
+  inodes_.size_told(inode, entry->attributes.size);
   EntryTimes times = times_of(parent, inode, entry->name_valid_for, entry->valid_for);
   inodes_.no_xattrs(inode, world_.clock().now() + times.attributes);
   bool direct = opens_direct(inode, flags);
@@ -95,6 +96,7 @@ Task<void> FuseOps::open(Reply reply, InodeId inode, int flags, bool kill_set_id
   }
   inodes_.seen(opened->attributes);
   if (how.truncate) inodes_.changed(inode, world_.clock().now());
+  if (how.truncate) inodes_.size_told(inode, 0);
   if (!opened->keep_pages) co_await notifier_.drop_pages(inode);
   bool direct = opens_direct(inode, flags);
   if (direct) direct_.insert(opened->handle);
@@ -117,6 +119,7 @@ Task<void> FuseOps::read(Reply reply, InodeId inode, uint64_t handle, uint64_t o
   Result<Payload> data = co_await file_system_.read(handle, offset, size);
   while (state_.traffic.read_is_old(inode, read))
     data = co_await file_system_.read(handle, offset, size);
+  if (data && payload_size(*data) < size) inodes_.size_unknown(inode);
   give_data(reply, data);
   state_.traffic.read_answered(inode, read);
 }
@@ -147,6 +150,7 @@ Task<void> FuseOps::write(Reply reply, InodeId inode, uint64_t handle, uint64_t 
   }
   inodes_.changed(inode, world_.clock().now());
   co_await drop_pages_behind(inode, write, {at, at + (range.end - range.begin)}, how.direct);
+  if (written) inodes_.size_written(inode, range.end);
   bool known = written ? reply.written(range.end - range.begin) : reply.error(written.error());
   state_.traffic.write_answered(inode, write);
   // The kernel has cached what was not written, or where it believed the end to be; or let go of what was, because the

@@ -196,12 +196,14 @@ void FuseOps::give_listing(Reply reply, const DirectoryPage& page, InodeId direc
     }
     EntryTimes times{.name = state_.times.of_name(directory, names),
                      .attributes = state_.times.of_attributes(entry.inode, file_system_.lease_left(entry.inode))};
-    fits = add(entry.name, to_entry_param(*entry.attributes, times), entry.cookie);
+    Attributes attributes = with_known_size(*entry.attributes, times.attributes);
+    fits = add(entry.name, to_entry_param(attributes, times), entry.cookie);
     if (!fits) continue;
-    inodes_.looked_up(*entry.attributes);
+    inodes_.looked_up(attributes);
+    inodes_.size_told(entry.inode, attributes.size);
     attribute_time(entry.inode, times.attributes);
     timed = timed || times.name > Duration::zero();
-    counted.push_back(*entry.attributes);
+    counted.push_back(attributes);
   }
   out.resize(used);
   if (timed) directories_.plus_given(handle, world_.clock().now());

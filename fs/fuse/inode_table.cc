@@ -73,6 +73,26 @@ TimePoint InodeTable::attributes_until(InodeId inode) const {
   return found == inodes_.end() ? TimePoint{} : found->second.attributes_until;
 }
 
+void InodeTable::size_told(InodeId inode, uint64_t size) {
+  auto found = inodes_.find(inode);
+  if (found != inodes_.end()) found->second.size = size;
+}
+
+void InodeTable::size_written(InodeId inode, uint64_t end) {
+  auto found = inodes_.find(inode);
+  if (found != inodes_.end() && found->second.size) found->second.size = std::max(*found->second.size, end);
+}
+
+void InodeTable::size_unknown(InodeId inode) {
+  auto found = inodes_.find(inode);
+  if (found != inodes_.end()) found->second.size.reset();
+}
+
+std::optional<uint64_t> InodeTable::size(InodeId inode) const {
+  auto found = inodes_.find(inode);
+  return found == inodes_.end() ? std::nullopt : found->second.size;
+}
+
 void InodeTable::pages_given(InodeId inode) {
   auto found = inodes_.find(inode);
   if (found != inodes_.end()) found->second.pages = true;

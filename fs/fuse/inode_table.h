@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <unordered_map>
 #include <vector>
 
@@ -35,6 +36,12 @@ class InodeTable {
   void attributes_forgotten(InodeId inode);
   // In the past if the kernel goes by none.
   TimePoint attributes_until(InodeId inode) const;
+  // The size that the kernel goes by, as far as is known: as it was told, or has moved it by itself when it wrote to
+  // the end. A READ that ended early (`size_unknown`) may have moved it, too.
+  void size_told(InodeId inode, uint64_t size);
+  void size_written(InodeId inode, uint64_t end);
+  void size_unknown(InodeId inode);
+  std::optional<uint64_t> size(InodeId inode) const;
   // A READ or WRITE of it: the kernel may hold pages.
   void pages_given(InodeId inode);
   bool may_have_pages(InodeId inode) const;
@@ -56,6 +63,7 @@ class InodeTable {
     TimePoint no_xattrs_until{};
     TimePoint changed{};
     TimePoint attributes_until{};
+    std::optional<uint64_t> size;
     bool pages = false;
   };
   std::unordered_map<InodeId, Known> inodes_;

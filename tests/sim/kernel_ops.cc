@@ -29,9 +29,6 @@ KernelRun::CallPtr KernelRun::begin(size_t mount, std::string what) {
   call->what = fmt::format("{} on mount{}", what, mount);
   call->begin = now();
   call->may_be_old = mounted_[mount].stopped;
-  for (auto& [number, other] : calls_) {
-    if (other->mount == mount) other->alone = call->alone = false;
-  }
   calls_[call->number] = call;
   ++result_.operations;
   tell("  " + std::to_string(call->number) + " begins: " + call->what);
@@ -111,8 +108,6 @@ void KernelRun::seen_attributes(const CallPtr& call, const SimKernel::Stat& stat
 // A read gave what there is up to here, and ended there or went no further.
 void KernelRun::seen_end(const CallPtr& call, FileHistory& file, uint64_t end, bool ends) {
   if (file.lost || call->may_be_old) return;
-  // A lookup beside a read may set the size back for it (docs/consistency.md, "Known gaps").
-  if (ends && !call->alone) return;
   auto fits = [&](uint64_t one) { return ends ? one == end : one >= end; };
   if (file.size.may_be(call->begin, now(), fits)) return;
   // Beside a cut: pages from before it, and then none (as on a local disk: read(2) promises nothing about the whole).

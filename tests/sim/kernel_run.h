@@ -48,7 +48,6 @@ class KernelRun {
     std::string what;
     TimePoint begin{};
     bool may_be_old = false;  // the process was stopped: pages may be old
-    bool alone = true;        // no other call on that mount at the same time
     std::vector<Change> changes;
     std::vector<std::function<void()>> after;  // whatever comes of it
   };

@@ -123,6 +123,24 @@ TEST_F(Kernels, TwoMountsSeeWhatTheOtherDoes) {
   EXPECT_THAT(run(0, kernel(0).list("/d")).value, testing::ElementsAre(testing::Pair("y", testing::_)));
 }
 
+// A lookup waits for no writer: what it says of the size is from before what a READ may have brought since.
+TEST_F(Kernels, ANameDoesNotShortenAFileThatIsWrittenElsewhere) {
+  start(settings());
+  SimKernel::FilePtr ours = open(0, "/x");
+  write(0, ours, 0, std::string(8192, 'a'));
+  EXPECT_EQ(0, run(0, kernel(0).fsync(ours)));
+  SimKernel::FilePtr theirs = open(1, "/x", O_RDWR);
+  EXPECT_EQ(8192u, read(1, theirs).size());
+  EXPECT_EQ(0, run(0, kernel(0).link("/x", "/y")));
+  EXPECT_EQ(0, run(0, kernel(0).ftruncate(ours, 5000)));
+  write(0, ours, 5000, std::string(4000, 'b'));
+  (void)open(1, "/y", O_RDONLY);  // looked up: 5000 is what the master knows
+  // As much as the kernel believes there to be, with no question asked.
+  std::string there = std::string(5000, 'a') + std::string(4000, 'b');
+  EXPECT_EQ(there.substr(0, 8192), run(1, kernel(1).load(theirs, 0, 1 << 16)).value);
+  EXPECT_EQ(there, read(1, theirs));
+}
+
 TEST_F(Kernels, WhatIsCachedCostsNoRequest) {
   start(settings());
   EXPECT_EQ(0, run(0, kernel(0).mkdir("/d")));
