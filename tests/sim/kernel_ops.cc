@@ -368,7 +368,8 @@ Task<void> KernelRun::do_read(Worker& worker) {
   bool asked_in_vain = ends && SimKernel::put_away(file) != put_away;
   // Beyond its end a mapping may show zeros for a while; so may a read, if the kernel was told of an older size just
   // when it asked (docs/consistency.md, "Known gaps").
-  bool zeros = !ends && data.value.find_last_not_of('\0') + 1 <= data.value.size() - kCellBytes;
+  bool whole_pages = !ends || (offset + data.value.size()) % kSimPageBytes == 0;
+  bool zeros = whole_pages && data.value.find_last_not_of('\0') + 1 <= data.value.size() - kCellBytes;
   if (!mapped && !asked_in_vain && !zeros && !data.value.empty())
     seen_end(call, *history, offset + data.value.size(), ends);
   seen_bytes(call, *history, offset, data.value);
