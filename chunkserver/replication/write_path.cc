@@ -168,6 +168,7 @@ Task<ReplicaAck> WritePath::store(ChunkWriteRequest request, Buffer payload, Tim
   uint64_t version = request.version;
   uint64_t sequence = request.sequence;
   bool sync = request.sync;
+  uint32_t allocated = UINT32_MAX;
   Result<Admission> admission = co_await admit(chunk, version, sequence, deadline);
   if (!admission) co_return acknowledge(self_.server, self_.incarnation, ReplicaView{}, admission.error());
   OpenChunks::EntryPtr entry = std::move(admission->entry);
@@ -208,8 +209,11 @@ Task<ReplicaAck> WritePath::store(ChunkWriteRequest request, Buffer payload, Tim
       co_return refused;
     }
     chunks_.taken(*entry, synced.front()->sequence, synced.front()->synced_sequence);
+    allocated = synced.front()->allocated_bytes;
   }
-  co_return acknowledge(self_.server, self_.incarnation, entry->view);
+  ReplicaAck ack = acknowledge(self_.server, self_.incarnation, entry->view);
+  ack.allocated_bytes = allocated;
+  co_return ack;
 }
 
 Task<ReplicaAck> WritePath::refuse(ChunkId chunk, Error error) {
@@ -273,7 +277,9 @@ Task<ReplicaAck> WritePath::answer_sync(ChunkSyncRequest::Item item, Result<Writ
     chunks_.synced(item.chunk, item.version, result->sequence, result->synced_sequence);
     ReplicaView view{.present = true, .version = item.version, .synced = result->synced_sequence};
     view.taken = std::max(result->sequence, result->synced_sequence);
-    co_return acknowledge(self_.server, self_.incarnation, view);
+    ReplicaAck ack = acknowledge(self_.server, self_.incarnation, view);
+    ack.allocated_bytes = result->allocated_bytes;
+    co_return ack;
   }
   Error error(ErrorCode::kMissingWrites, "less than sequence " + std::to_string(item.sequence) + " is on disk");
   if (!result) error = result.error();

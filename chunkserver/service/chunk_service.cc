@@ -75,7 +75,7 @@ Task<Result<ChunkMapReply>> ChunkService::map(ChunkMapRequest request, RpcReques
   Result<void> ready = co_await parts_.access.wait_ready(raw.deadline);
   if (!ready) co_return ready.error();
   Result<Capability> allowed =
-      parts_.access.verify(request.capability, request.chunk, request.version, CapabilityRights::kCopy);
+      parts_.access.verify(request.capability, request.chunk, request.version, CapabilityRights::kRead);
   if (!allowed) co_return allowed.error();
   Result<ChunkMap> map = co_await parts_.store.map(request.chunk, request.version);
   if (!map) co_return map.error();

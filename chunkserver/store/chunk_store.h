@@ -83,6 +83,7 @@ struct ChunkWrite {
 struct WriteResult {
   uint64_t sequence = 0;         // everything up to it has been taken
   uint64_t synced_sequence = 0;  // everything up to it is on disk
+  uint32_t allocated_bytes = 0;  // at most, while something is not on disk
 };
 
 struct SyncItem {

@@ -288,7 +288,7 @@ Task<Result<WriteResult>> KvChunkStore::sync_one(SyncItem item) {
     Result<void> done = co_await commit_chunk(chunk, {});
     if (!done) co_return done.error();
   }
-  co_return WriteResult{chunk->sequence, chunk->synced_sequence};
+  co_return WriteResult{chunk->sequence, chunk->synced_sequence, status_of(*chunk).allocated_bytes};
 }
 
 Task<void> KvChunkStore::sync_into(SyncItem item, Promise<WriteResult> done) {

@@ -162,7 +162,7 @@ Task<Result<WriteResult>> KvChunkStore::write(ChunkWrite write, TimePoint deadli
     mark_dirty(chunk);
   }
   touched(write.chunk);
-  co_return WriteResult{chunk->sequence, chunk->synced_sequence};
+  co_return WriteResult{chunk->sequence, chunk->synced_sequence, status_of(*chunk).allocated_bytes};
 }
 
 Task<Result<void>> KvChunkStore::wait_for_memory(TimePoint deadline) {

@@ -44,6 +44,7 @@ constexpr auto kCodes = std::to_array<CodeInfo>({
     {ErrorCode::kBadHandle, "bad_handle", EBADF},
     {ErrorCode::kNoMemory, "no_memory", ENOMEM},
     {ErrorCode::kNoLocks, "no_locks", ENOLCK},
+    {ErrorCode::kBeyondEnd, "beyond_end", ENXIO},
     {ErrorCode::kTimeout, "timeout", EIO},
     {ErrorCode::kUnavailable, "unavailable", EIO},
     {ErrorCode::kCancelled, "cancelled", EIO},

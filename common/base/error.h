@@ -42,6 +42,7 @@ enum class ErrorCode : uint16_t {
   kBadHandle = 27,       // EBADF
   kNoMemory = 28,        // ENOMEM
   kNoLocks = 29,         // ENOLCK
+  kBeyondEnd = 30,       // ENXIO: lseek finds nothing at or behind the offset
 
   // What servers and the runtime tell one another; applications see EIO unless noted.
   kTimeout = 100,        // a deadline passed; the outcome is unknown

@@ -37,6 +37,7 @@ struct ReplicaAck {
   syncedSequence @3 :UInt64;      # every write up to it is on disk
   error @4 :UInt16;               # ErrorCode of this replica's refusal; 0: done
   context @5 :Text;               # of the error, for the log
+  allocatedBytes @6 :UInt32 = 0xffffffff;  # what the chunk takes there; 0xffffffff: not said
 }
 
 struct ChunkWriteReply {

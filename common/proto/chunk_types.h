@@ -51,6 +51,7 @@ struct ReplicaAck {
   uint64_t synced_sequence = 0;         // every write up to it is on disk
   uint16_t error = 0;                   // ErrorCode of this replica's refusal; 0: done
   std::string context;
+  uint32_t allocated_bytes = UINT32_MAX;  // what the chunk takes there; known when everything is on disk
 };
 struct ChunkWriteReply { std::vector<ReplicaAck> acks; };  // one a replica of the chain that could be asked, first to last
 

@@ -51,6 +51,7 @@ static void write(wire::ReplicaAck::Builder out, const ReplicaAck& in) {
   out.setSyncedSequence(in.synced_sequence);
   out.setError(in.error);
   out.setContext(wire_of(in.context));
+  out.setAllocatedBytes(in.allocated_bytes);
 }
 
 static void read(wire::ReplicaAck::Reader in, ReplicaAck& out) {
@@ -60,6 +61,7 @@ static void read(wire::ReplicaAck::Reader in, ReplicaAck& out) {
   read(in.getSyncedSequence(), out.synced_sequence);
   read(in.getError(), out.error);
   read(in.getContext(), out.context);
+  read(in.getAllocatedBytes(), out.allocated_bytes);
 }
 
 static void write(wire::ChunkWriteReply::Builder out, const ChunkWriteReply& in) {

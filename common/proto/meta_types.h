@@ -286,6 +286,8 @@ struct ChunkLocation {
   std::vector<ReplicaAddress> replicas;
   std::string capability;                // to read
 };
+// At most so many chunks in an answer, the first ones of the range: fewer are all that there are in it.
+inline constexpr uint32_t kLayoutChunksMax = 1024;
 struct GetLayoutRequest { SessionId session; InodeId inode; uint32_t first_index = 0; uint32_t count = 1; };
 struct GetLayoutReply { std::vector<ChunkLocation> chunks; Attributes attributes; Lease lease; };  // indexes without data are left out
 

@@ -88,7 +88,7 @@ void ChunkWriter::submit(WriteKind kind, uint32_t offset, uint32_t length, Paylo
   write.permits = std::move(permits);
   if (kind == WriteKind::kData) length_ = std::max(length_, offset + length);
   if (kind == WriteKind::kTruncate) length_ = std::min(length_, offset);
-  retained_bytes_ += length;
+  retained_bytes_ += payload_size(write.data);
   ++unaccepted_;
   uint64_t sequence = ++last_;
   retained_.emplace(sequence, std::move(write));
@@ -151,7 +151,7 @@ Task<std::vector<ReplicaAck>> ChunkWriter::deliver(uint64_t sequence, const Writ
   ChunkWriteRequest request = request_for(sequence, write);
   Payload data = write.data;
   std::vector<ReplicaAddress> heads = grant_.replicas;
-  if (write.length > kSmallWriteBytes) {
+  if (payload_size(write.data) > kSmallWriteBytes) {
     heads.resize(1);
     request.chain.assign(grant_.replicas.begin() + 1, grant_.replicas.end());
   }
@@ -208,6 +208,7 @@ void ChunkWriter::note_acks(const std::vector<ReplicaAck>& acks) {
     incarnation = ack.incarnation;
     uint64_t& synced = synced_by_[ack.server];
     synced = std::max(synced, ack.synced_sequence);
+    if (ack.allocated_bytes != UINT32_MAX) allocated_ = ack.allocated_bytes;
   }
   uint64_t everywhere = UINT64_MAX;
   for (const ReplicaAddress& replica : grant_.replicas) {
@@ -215,6 +216,11 @@ void ChunkWriter::note_acks(const std::vector<ReplicaAck>& acks) {
     everywhere = std::min(everywhere, found == synced_by_.end() ? 0 : found->second);
   }
   if (everywhere != UINT64_MAX) note_synced(std::min(everywhere, last_));
+}
+
+uint32_t ChunkWriter::allocated_bytes() const {
+  uint64_t most = (length_ + kBlockSizeBytes - 1) / kBlockSizeBytes * kBlockSizeBytes;
+  return static_cast<uint32_t>(std::min<uint64_t>(most, allocated_.value_or(UINT32_MAX)));
 }
 
 bool ChunkWriter::all_accepted(uint64_t version, const std::vector<ReplicaAck>& acks, std::vector<ServerId>& failed,
@@ -325,7 +331,7 @@ void ChunkWriter::note_synced(uint64_t sequence) {
   synced_ = sequence;
   auto end = retained_.upper_bound(sequence);
   for (auto it = retained_.begin(); it != end; ++it) {
-    retained_bytes_ -= it->second.length;
+    retained_bytes_ -= payload_size(it->second.data);
     if (!it->second.accepted) --unaccepted_;
   }
   retained_.erase(retained_.begin(), end);

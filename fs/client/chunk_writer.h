@@ -59,6 +59,8 @@ class ChunkWriter {
   // End of the furthest byte in the chunk, and whether it has been cut to `limit`.
   uint32_t length() const { return length_; }
   bool trimmed() const { return trimmed_; }
+  // What it takes on each replica, as last heard; as much as its length before.
+  uint32_t allocated_bytes() const;
 
   Task<void> stop();
 
@@ -102,6 +104,7 @@ class ChunkWriter {
   uint64_t synced_;  // up to it everything is on disk on all replicas
   uint32_t length_;
   bool trimmed_ = false;
+  std::optional<uint32_t> allocated_;
   std::map<uint64_t, Write> retained_;
   uint64_t retained_bytes_ = 0;
   uint64_t unaccepted_ = 0;

@@ -109,21 +109,32 @@ Task<Result<FileReader::Place>> FileReader::find(uint32_t index, FileWriter* wri
 }
 
 Task<Result<Payload>> FileReader::read_piece(uint32_t index, uint32_t offset, uint32_t size, FileWriter* writer) {
+  Payload data;
+  auto ask = [this, offset, size, &data](ReplicaAddress replica, Place place) {
+    return read_replica(std::move(replica), std::move(place), offset, size, &data);
+  };
+  Result<void> asked = co_await ask_replicas(index, offset, writer, std::move(ask));
+  if (!asked) co_return asked.error();
+  if (data.empty()) data.push_back(Buffer::zeros(size));
+  co_return data;
+}
+
+Task<Result<void>> FileReader::ask_replicas(uint32_t index, uint32_t offset, FileWriter* writer, AskReplica ask) {
   Error last(ErrorCode::kIo);
   TimePoint give_up = world_.clock().now() + kRaiseWait;
   bool moved = false;
   for (int round = 0; round < kRoundsMax || (moved && world_.clock().now() < give_up); ++round) {
     Result<Place> place = co_await find(index, writer);
     if (!place) co_return place.error();
-    if (!place->chunk || offset >= place->limit) co_return Payload{Buffer::zeros(size)};
+    if (!place->chunk || offset >= place->limit) co_return Result<void>();
     std::vector<ReplicaAddress> order = order_of(*place);
     std::optional<Error> elsewhere;
     for (const ReplicaAddress& replica : order) {
       // Where others have answered, if only that the layout is old, nobody waits for one that is known not to.
       if (round == 0 && &replica != &order.front() && servers_.silent(replica.address)) continue;
-      Result<Payload> data = co_await read_replica(replica, *place, offset, size);
-      if (data) co_return data;
-      last = data.error();
+      Result<void> answered = co_await ask(replica, *place);
+      if (answered) co_return answered;
+      last = answered.error();
       if (says_moved(last.code)) elsewhere = last;
       // Another one may have missed what this one knows of, and would give what was before: the master is asked first.
       if (last.code == ErrorCode::kOldVersion && round == 0) break;
@@ -165,7 +176,8 @@ std::vector<ReplicaAddress> FileReader::order_of(const Place& place) const {
   return order;
 }
 
-Task<Result<Payload>> FileReader::read_replica(ReplicaAddress replica, Place place, uint32_t offset, uint32_t size) {
+Task<Result<void>> FileReader::read_replica(ReplicaAddress replica, Place place, uint32_t offset, uint32_t size,
+                                            Payload* out) {
   ChunkReadRequest request;
   request.capability = place.capability;
   request.chunk = place.chunk;
@@ -192,7 +204,8 @@ Task<Result<Payload>> FileReader::read_replica(ReplicaAddress replica, Place pla
     co_return Error(ErrorCode::kCorrupt,
                     "chunk " + to_string(place.chunk) + " from " + replica.address + ": wrong checksum");
   }
-  co_return cut(data, reply.offset, offset, size, place.limit);
+  *out = cut(data, reply.offset, offset, size, place.limit);
+  co_return Result<void>();
 }
 
 Task<void> FileReader::report_bad(ChunkId chunk, uint64_t version, ServerId server, ErrorCode error) {

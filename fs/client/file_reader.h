@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 
 #include "common/base/buffer.h"
 #include "common/runtime/future.h"
@@ -21,6 +22,8 @@ class FileReader {
 
   // [offset, offset + size), which lies within the file. `writer`: of the same inode, if this mount writes it.
   Task<Result<Payload>> read(uint64_t offset, uint32_t size, FileWriter* writer);
+  // Where data (or a hole) begins in [offset, end), as the replicas have it; nothing if there is none.
+  Task<Result<std::optional<uint64_t>>> seek(uint64_t offset, uint64_t end, bool data, FileWriter* writer);
   // Chunks have moved or changed: what is known of them is asked for again.
   void forget_layout() { layout_leased_ = false; }
 
@@ -35,9 +38,19 @@ class FileReader {
   };
   Task<Result<Payload>> read_piece(uint32_t index, uint32_t offset, uint32_t size, FileWriter* writer);
   Task<Result<Place>> find(uint32_t index, FileWriter* writer);
+  // The first part from `index` on that has a chunk; `last` + 1 if none up to that has one.
+  Task<Result<uint32_t>> next_chunk(uint32_t index, uint32_t last, FileWriter* writer);
+  // The parts of the chunk that hold data, in order.
+  using Map = std::vector<ChunkMapReply::Range>;
+  Task<Result<Map>> map_of(uint32_t index, FileWriter* writer);
+  Task<Result<void>> map_of_replica(ReplicaAddress replica, Place place, Map* out);
   Task<Result<void>> load_layout(uint32_t index);
   std::vector<ReplicaAddress> order_of(const Place& place) const;
-  Task<Result<Payload>> read_replica(ReplicaAddress replica, Place place, uint32_t offset, uint32_t size);
+  // Asks one replica after the other, with a fresh layout where that helps. Nobody is asked, and that is no error, if
+  // there is no chunk, or nothing of it from `offset` on.
+  using AskReplica = std::function<Task<Result<void>>(ReplicaAddress, Place)>;
+  Task<Result<void>> ask_replicas(uint32_t index, uint32_t offset, FileWriter* writer, AskReplica ask);
+  Task<Result<void>> read_replica(ReplicaAddress replica, Place place, uint32_t offset, uint32_t size, Payload* out);
   Task<void> report_bad(ChunkId chunk, uint64_t version, ServerId server, ErrorCode error);
 
   World& world_;

@@ -167,6 +167,13 @@ class FileSystem {
   // Like write(), at the end of the file as it is when the write is applied, whatever the handle's flags; gives the
   // offset of the data.
   virtual Task<Result<uint64_t>> append(HandleId handle, Buffer data) = 0;
+  // fallocate(2). kAllocate: kNoSpace if there is not even room now; nothing is reserved. kZero: [offset, offset +
+  // length) reads as zeros and takes no space. Without `keep_size` the file is at least as long as the range's end.
+  enum class RangeChange : uint8_t { kAllocate, kZero };
+  virtual Task<Result<void>> change_range(HandleId handle, RangeChange change, uint64_t offset, uint64_t length,
+                                          bool keep_size);
+  // lseek(2): where data, or a hole, begins at `offset` or behind it. A hole is at the end of each file. kBeyondEnd.
+  virtual Task<Result<uint64_t>> seek(HandleId handle, uint64_t offset, bool data);
   virtual Task<Result<void>> flush(HandleId handle) = 0;
   virtual Task<Result<void>> fsync(HandleId handle, bool data_only) = 0;
   virtual Task<Result<void>> fsync_directory(InodeId directory) = 0;

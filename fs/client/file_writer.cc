@@ -13,7 +13,6 @@ namespace {
 constexpr uint64_t kGatherBytes = kMiB;         // what is sent as one write
 constexpr size_t kStagingBytes = 128 * kKiB;    // small pieces are put together in buffers of this size
 constexpr size_t kSmallPieceBytes = 16 * kKiB;  // what counts as small
-constexpr Duration kWriteBackDelay = std::chrono::milliseconds(300);
 // Files that are closed one after another are made durable together, on these beats: one sync on each server for many,
 // instead of one each. Short, because until then other mounts see the file as it was before.
 constexpr Duration kCloseBeat = std::chrono::milliseconds(25);
@@ -21,10 +20,6 @@ constexpr Duration kCloseBeat = std::chrono::milliseconds(25);
 constexpr Duration kServersWait = std::chrono::seconds(30);
 constexpr Duration kAskAgain = std::chrono::milliseconds(500);
 constexpr Duration kWriteBackRetry = std::chrono::seconds(1);
-
-uint32_t chunk_index(uint64_t offset) {
-  return static_cast<uint32_t>(offset / kChunkSizeBytes);
-}
 }  // namespace
 
 FileWriter::FileWriter(WriterShared& shared, Attributes attributes)
@@ -183,7 +178,7 @@ Task<Result<void>> FileWriter::send_gathered(bool sync, TimePoint until) {
   co_return Result<void>();
 }
 
-Task<Result<std::shared_ptr<ChunkWriter>>> FileWriter::writer_for(uint32_t index, TimePoint deadline) {
+Task<Result<std::shared_ptr<ChunkWriter>>> FileWriter::writer_for(uint32_t index, TimePoint deadline, bool make) {
   // What a writer kept when it broke is lost, and nobody may have waited for it: that is told before anything else is
   // written, or the next fsync would succeed without it.
   std::optional<Error> broken = broken_chunk();
@@ -216,6 +211,7 @@ Task<Result<std::shared_ptr<ChunkWriter>>> FileWriter::writer_for(uint32_t index
       co_return reply.error();
     }
   }
+  if (!opened.writer && !make) co_return nullptr;
   if (!opened.writer) {
     Result<ChunkGrant> grant = co_await shared_.grants.take(base_.goal, base_.min_copies, deadline);
     if (!grant) co_return grant.error();
@@ -393,15 +389,14 @@ Task<Result<void>> FileWriter::commit(Written written, bool seal, TimePoint unti
     const ChunkWriter& writer = *chunk.writer;
     bool sealed = seal && writer.durable() && !writer.broken();
     bool known = chunk.committed_version == writer.version() && chunk.committed_length == length->second &&
-                 (!writer.trimmed() || chunk.committed_trim);
+                 chunk.committed_allocated == writer.allocated_bytes() && (!writer.trimmed() || chunk.committed_trim);
     if (known && !sealed) continue;
     CommitOp::Chunk item;
     item.index = index;
     item.chunk = writer.chunk();
     item.version = writer.version();
     item.length = length->second;
-    item.allocated_bytes =
-        static_cast<uint32_t>((item.length + kBlockSizeBytes - 1) / kBlockSizeBytes * kBlockSizeBytes);
+    item.allocated_bytes = writer.allocated_bytes();
     item.trimmed = writer.trimmed() && !chunk.committed_trim;  // once: a later cut sets a new limit
     item.seal = sealed;
     op.chunks.push_back(item);
@@ -414,6 +409,7 @@ Task<Result<void>> FileWriter::commit(Written written, bool seal, TimePoint unti
     if (found == chunks_.end() || found->second.writer->chunk() != item.chunk) continue;
     found->second.committed_version = item.version;
     found->second.committed_length = item.length;
+    found->second.committed_allocated = item.allocated_bytes;
     found->second.committed_trim = found->second.committed_trim || item.trimmed;
     if (item.seal) retire(item.index);
   }

@@ -19,6 +19,13 @@
 
 namespace cairn {
 
+// What was written and not synced is made durable so long after it.
+inline constexpr Duration kWriteBackDelay = std::chrono::milliseconds(300);
+
+inline uint32_t chunk_index(uint64_t offset) {
+  return static_cast<uint32_t>(offset / kChunkSizeBytes);
+}
+
 // What a FileWriter needs of the mount around it.
 struct WriterShared {
   World& world;
@@ -61,6 +68,8 @@ class FileWriter {
   bool writing_pages() const { return writing_pages_ > 0; }
   // At the end of the file, as O_APPEND wants it. Gives the offset.
   Task<Result<uint64_t>> append(Buffer data);
+  // [offset, offset + length) reads as zeros (`zero`) and takes no space; the file is not shorter than `size_at_least`.
+  Task<Result<void>> change_range(uint64_t offset, uint64_t length, bool zero, uint64_t size_at_least);
   // Everything gathered has been accepted by all replicas.
   Task<Result<void>> flush();
   // Everything is durable, and the master knows it. data_only: times may be left for later.
@@ -89,6 +98,11 @@ class FileWriter {
   InodeId inode() const { return inode_; }
   // A chunk that this mount has open, for reading what it wrote; null if there is none.
   std::shared_ptr<ChunkWriter> chunk(uint32_t index);
+  // The first part from `index` on whose chunk is open here.
+  std::optional<uint32_t> next_chunk(uint32_t index) const {
+    auto found = chunks_.lower_bound(index);
+    return found == chunks_.end() ? std::nullopt : std::optional(found->first);
+  }
   // Bytes at [offset, offset + size) have been gathered and not yet sent.
   bool gathered_overlaps(uint64_t offset, uint64_t size) const;
 
@@ -141,7 +155,10 @@ class FileWriter {
    private:
     FileWriter& writer_;
   };
-  Task<Result<std::shared_ptr<ChunkWriter>>> writer_for(uint32_t index, TimePoint until);
+  // `make`: a chunk for what has none yet; without it null then.
+  Task<Result<std::shared_ptr<ChunkWriter>>> writer_for(uint32_t index, TimePoint until, bool make = true);
+  Task<Result<void>> zero_locked(uint64_t offset, uint64_t end, TimePoint until);
+  Task<Result<std::vector<uint32_t>>> chunks_between(uint32_t first, uint32_t last, TimePoint until);
   Task<Result<void>> send_gathered(bool sync, TimePoint until);
   void gather(uint64_t offset, Buffer piece, Semaphore::Permit permit);
   bool gathers(uint64_t offset, uint64_t size) const;
@@ -204,6 +221,7 @@ class FileWriter {
     std::shared_ptr<ChunkWriter> writer;  // shared with the tasks that wait for it
     uint64_t committed_version = 0;       // as the master has it in the file; 0: not yet
     uint32_t committed_length = 0;
+    uint32_t committed_allocated = UINT32_MAX;  // nor what it takes
     bool committed_trim = false;
   };
   std::map<uint32_t, OpenChunk> chunks_;

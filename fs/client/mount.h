@@ -63,6 +63,9 @@ class Mount final : public FileSystem {
   Task<Result<void>> write(HandleId handle, uint64_t offset, Buffer data) override;
   Task<Result<void>> write_pages(HandleId handle, uint64_t offset, Buffer data) override;
   Task<Result<uint64_t>> append(HandleId handle, Buffer data) override;
+  Task<Result<void>> change_range(HandleId handle, RangeChange change, uint64_t offset, uint64_t length,
+                                  bool keep_size) override;
+  Task<Result<uint64_t>> seek(HandleId handle, uint64_t offset, bool data) override;
   Task<Result<void>> flush(HandleId handle) override;
   Task<Result<void>> fsync(HandleId handle, bool data_only) override;
   Task<Result<void>> fsync_directory(InodeId directory) override;
@@ -146,6 +149,8 @@ class Mount final : public FileSystem {
   Duration left_of(const Attributes& attributes);
   Entry entry_of(InodeId parent, const std::string& name, const Attributes& attributes);
   // What may be read of it is known, under the inode's lease if that can be had.
+  Task<Result<void>> room_for(Inode& state, uint64_t offset, uint64_t length);
+  Task<Result<uint64_t>> seek_in(Inode& state, uint64_t offset, bool data);
   Task<Result<void>> prepare_read(InodeId inode);
   Task<Result<std::vector<std::string>>> xattrs_of(InodeId inode);
   std::optional<Listing> known_listing(InodeId directory, uint64_t cookie, uint32_t count_max, bool plus);

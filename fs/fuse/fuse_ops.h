@@ -99,6 +99,8 @@ class FuseOps {
   };
   Task<void> write(Reply reply, InodeId inode, uint64_t handle, uint64_t offset, Buffer data, WriteHow how);
   Task<void> drop_pages_behind(InodeId inode, uint64_t write, ByteRange range, bool direct);
+  Task<void> change_range(Reply reply, InodeId inode, uint64_t handle, int mode, uint64_t offset, uint64_t length);
+  Task<void> seek(Reply reply, uint64_t handle, uint64_t offset, bool data);
   Task<void> flush(Reply reply, uint64_t handle, uint64_t lock_owner);
   Task<void> fsync(Reply reply, uint64_t handle, bool data_only);
   Task<void> release(Reply reply, uint64_t handle);

@@ -251,6 +251,16 @@ struct FuseOps::Callbacks {
     ops.start(
         ops.write(std::move(reply), InodeId(inode), file->fh, static_cast<uint64_t>(offset), std::move(bytes), how));
   }
+  static void fallocate(fuse_req_t request, fuse_ino_t inode, int mode, off_t offset, off_t length,
+                        fuse_file_info* file) {
+    FuseOps& ops = ops_of(request);
+    ops.start(ops.change_range(ops.reply_to(request), InodeId(inode), file->fh, mode, static_cast<uint64_t>(offset),
+                               static_cast<uint64_t>(length)));
+  }
+  static void lseek(fuse_req_t request, fuse_ino_t, off_t offset, int whence, fuse_file_info* file) {
+    FuseOps& ops = ops_of(request);
+    ops.start(ops.seek(ops.reply_to(request), file->fh, static_cast<uint64_t>(offset), whence == SEEK_DATA));
+  }
   static void flush(fuse_req_t request, fuse_ino_t, fuse_file_info* file) {
     FuseOps& ops = ops_of(request);
     ops.start(ops.flush(ops.reply_to(request), file->fh, file->lock_owner));
@@ -297,8 +307,7 @@ struct FuseOps::Callbacks {
 };
 
 // What is left out libfuse answers with ENOSYS, and the kernel asks no more: access (default_permissions), ioctl, poll,
-// bmap, fallocate (EOPNOTSUPP: posix_fallocate then writes), lseek (no holes are seen), copy_file_range (the kernel
-// copies).
+// bmap, copy_file_range (the kernel copies).
 const fuse_lowlevel_ops& FuseOps::callbacks() {
   static constexpr fuse_lowlevel_ops kCallbacks{
       .init = Callbacks::init,
@@ -334,7 +343,9 @@ const fuse_lowlevel_ops& FuseOps::callbacks() {
       .setlk = Callbacks::setlk,
       .forget_multi = Callbacks::forget_multi,
       .flock = Callbacks::flock,
+      .fallocate = Callbacks::fallocate,
       .readdirplus = Callbacks::readdirplus,
+      .lseek = Callbacks::lseek,
   };
   return kCallbacks;
 }

@@ -170,6 +170,39 @@ Task<void> FuseOps::drop_pages_behind(InodeId inode, uint64_t write, ByteRange r
   }
 }
 
+Task<void> FuseOps::change_range(Reply reply, InodeId inode, uint64_t handle, int mode, uint64_t offset,
+                                 uint64_t length) {
+  constexpr int kPunch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+  bool keep_size = (mode & FALLOC_FL_KEEP_SIZE) != 0;
+  bool zero = mode == kPunch || (mode & ~FALLOC_FL_KEEP_SIZE) == FALLOC_FL_ZERO_RANGE;
+  if (!zero && (mode & ~FALLOC_FL_KEEP_SIZE) != 0) {
+    reply.error(EOPNOTSUPP);
+    co_return;
+  }
+  auto change = zero ? FileSystem::RangeChange::kZero : FileSystem::RangeChange::kAllocate;
+  // As a WRITE of whole pages: what is read beside it may be older. The kernel drops the pages itself, after the
+  // answer.
+  ByteRange range{offset, offset + length};
+  uint64_t write = state_.traffic.write_began(inode, range, world_.clock().now(), false);
+  Result<void> done = co_await file_system_.change_range(handle, change, offset, length, keep_size);
+  inodes_.changed(inode, world_.clock().now());
+  if (zero) co_await drop_pages_behind(inode, write, range, false);
+  if (done && !keep_size) inodes_.size_written(inode, range.end);
+  reply.result(done);
+  state_.traffic.write_answered(inode, write);
+}
+
+Task<void> FuseOps::seek(Reply reply, uint64_t handle, uint64_t offset, bool data) {
+  Result<uint64_t> found = co_await file_system_.seek(handle, offset, data);
+  if (found) {
+    reply.offset(*found);
+  } else if (found.failed_with(ErrorCode::kNotSupported)) {
+    reply.error(ENOSYS);  // the kernel takes the whole file for data then
+  } else {
+    reply.error(found.error());
+  }
+}
+
 Task<void> FuseOps::flush(Reply reply, uint64_t handle, uint64_t lock_owner) {
   Result<void> flushed = co_await file_system_.flush(handle);
   co_await file_system_.release_locks(handle, lock_owner);

@@ -235,6 +235,10 @@ bool Reply::bytes(std::string_view bytes) {
   return answer([&](fuse_req* request) { return fuse_reply_buf(request, bytes.data(), bytes.size()); });
 }
 
+bool Reply::offset(uint64_t offset) {
+  return taken(fuse_reply_lseek(take(), static_cast<off_t>(offset)));
+}
+
 bool Reply::xattr_size(size_t bytes) {
   return answer([&](fuse_req* request) { return fuse_reply_xattr(request, bytes); });
 }

@@ -95,6 +95,7 @@ class Reply {
   bool link_target(const std::string& target);
   bool bytes(std::string_view bytes);
   bool xattr_size(size_t bytes);
+  bool offset(uint64_t offset);
   bool stat_fs(const StatFsReply& reply);
   // What is in the way of a lock, if anything.
   bool lock(const std::optional<FileLock>& in_the_way);

@@ -92,7 +92,8 @@ class Machine {
 
   // ------------------------------------------------------------ chunks
   // Parts [first, first + count) of the file that have a chunk, by index.
-  Result<std::vector<FileChunk>> layout(InodeId inode, uint32_t first, uint32_t count, ReadMode mode) const;
+  // The first `max` of them.
+  Result<std::vector<FileChunk>> layout(InodeId inode, uint32_t first, uint32_t count, ReadMode mode, size_t max = SIZE_MAX) const;
   Result<ChunkRecord> chunk(ChunkId chunk, ReadMode mode) const;                  // kNotFound
   // The lists below block, and answer up to `max` with an id above `after`, ascending.
   Result<std::vector<ChunkEntry>> chunks(ChunkId after, uint32_t max) const;

@@ -240,7 +240,8 @@ Result<std::vector<InodeId>> Machine::created(SessionId session, std::span<const
   return checked<std::vector<InodeId>>(reader, std::move(found));
 }
 
-Result<std::vector<FileChunk>> Machine::layout(InodeId id, uint32_t first, uint32_t count, ReadMode mode) const {
+Result<std::vector<FileChunk>> Machine::layout(InodeId id, uint32_t first, uint32_t count, ReadMode mode,
+                                               size_t max) const {
   const StateReader reader = impl_->reader(mode);
   Result<InodeRecord> inode = checked(reader, find_inode(reader, id));
   if (!inode) return inode.error();
@@ -259,7 +260,7 @@ Result<std::vector<FileChunk>> Machine::layout(InodeId id, uint32_t first, uint3
                   ChunkRef ref;
                   if (index >= end || !decode(value, ref)) return false;
                   add_file_chunk(reader, *inode, index, ref, chunks);
-                  return true;
+                  return chunks.size() < max;
                 });
   }
   return checked<std::vector<FileChunk>>(reader, std::move(chunks));

@@ -12,7 +12,6 @@ namespace cairn {
 
 namespace {
 constexpr uint32_t kDirectoryEntriesMax = 2048;
-constexpr uint32_t kLayoutChunksMax = 1024;
 constexpr uint64_t kInodesFree = uint64_t{1} << 40;  // bounded by the disks of the masters only
 }  // namespace
 
@@ -343,9 +342,9 @@ Task<Result<void>> MetaService::release_orphans(CloseInodes command) {
 Task<Result<GetLayoutReply>> MetaService::get_layout(GetLayoutRequest request, RpcRequest rpc) {
   Result<void> able = ready(request.session, rpc);
   if (!able) co_return able.error();
-  uint32_t count = std::clamp<uint32_t>(request.count, 1, kLayoutChunksMax);
+  uint32_t count = std::max<uint32_t>(request.count, 1);
   auto ask = [inode = request.inode, first = request.first_index, count](Machine& machine, ReadMode mode) {
-    return machine.layout(inode, first, count, mode);
+    return machine.layout(inode, first, count, mode, kLayoutChunksMax);
   };
   Result<Seen> seen = co_await written_attributes(request.session, request.inode, rpc.deadline);
   if (!seen) co_return seen.error();
