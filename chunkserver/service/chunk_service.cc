@@ -76,6 +76,8 @@ Task<Result<ChunkMapReply>> ChunkService::map(ChunkMapRequest request, RpcReques
   if (!ready) co_return ready.error();
   Result<Capability> allowed =
       parts_.access.verify(request.capability, request.chunk, request.version, CapabilityRights::kRead);
+  if (!allowed)  // whoever copies it
+    allowed = parts_.access.verify(request.capability, request.chunk, request.version, CapabilityRights::kCopy);
   if (!allowed) co_return allowed.error();
   Result<ChunkMap> map = co_await parts_.store.map(request.chunk, request.version);
   if (!map) co_return map.error();

@@ -8,7 +8,6 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <optional>
 
 #include "common/base/buffer.h"
 #include "common/runtime/future.h"
@@ -22,8 +21,8 @@ class FileReader {
 
   // [offset, offset + size), which lies within the file. `writer`: of the same inode, if this mount writes it.
   Task<Result<Payload>> read(uint64_t offset, uint32_t size, FileWriter* writer);
-  // Where data (or a hole) begins in [offset, end), as the replicas have it; nothing if there is none.
-  Task<Result<std::optional<uint64_t>>> seek(uint64_t offset, uint64_t end, bool data, FileWriter* writer);
+  // Where data (or a hole) begins in [offset, end), as the replicas have it; `end` if there is none.
+  Task<Result<uint64_t>> seek(uint64_t offset, uint64_t end, bool data, FileWriter* writer);
   // Chunks have moved or changed: what is known of them is asked for again.
   void forget_layout() { layout_leased_ = false; }
 
@@ -39,7 +38,7 @@ class FileReader {
   Task<Result<Payload>> read_piece(uint32_t index, uint32_t offset, uint32_t size, FileWriter* writer);
   Task<Result<Place>> find(uint32_t index, FileWriter* writer);
   // The first part from `index` on that has a chunk; `last` + 1 if none up to that has one.
-  Task<Result<uint32_t>> next_chunk(uint32_t index, uint32_t last, FileWriter* writer);
+  Task<Result<uint64_t>> next_chunk(uint64_t index, uint64_t last, FileWriter* writer);
   // The parts of the chunk that hold data, in order.
   using Map = std::vector<ChunkMapReply::Range>;
   Task<Result<Map>> map_of(uint32_t index, FileWriter* writer);

@@ -9,6 +9,8 @@
 namespace cairn {
 
 namespace {
+constexpr Duration kSeekTime = std::chrono::seconds(30);
+
 // In [from, end) of the chunk; `end` if there is none.
 uint32_t first_data(const std::vector<ChunkMapReply::Range>& map, uint32_t from, uint32_t end) {
   for (const ChunkMapReply::Range& range : map) {
@@ -25,37 +27,41 @@ uint32_t first_hole(const std::vector<ChunkMapReply::Range>& map, uint32_t from,
 }
 }  // namespace
 
-Task<Result<std::optional<uint64_t>>> FileReader::seek(uint64_t offset, uint64_t end, bool data, FileWriter* writer) {
-  auto last = static_cast<uint32_t>((end - 1) / kChunkSizeBytes);
+Task<Result<uint64_t>> FileReader::seek(uint64_t offset, uint64_t end, bool data, FileWriter* writer) {
+  TimePoint until = world_.clock().now() + kSeekTime;
+  uint64_t last = (end - 1) / kChunkSizeBytes;
   while (offset < end) {
-    auto index = static_cast<uint32_t>(offset / kChunkSizeBytes);
-    Result<uint32_t> there = co_await next_chunk(index, last, writer);
+    // To take for data what is not looked at is right, if not useful.
+    if (world_.clock().now() >= until) co_return data ? offset : end;
+    uint64_t index = offset / kChunkSizeBytes;
+    Result<uint64_t> there = co_await next_chunk(index, last, writer);
     if (!there) co_return there.error();
-    if (!data && *there > index) co_return std::optional<uint64_t>(offset);
+    if (!data && *there > index) co_return offset;
     if (*there > last) break;
-    uint64_t begin = uint64_t{*there} * kChunkSizeBytes;
-    Result<Map> map = co_await map_of(*there, writer);
+    uint64_t begin = *there * kChunkSizeBytes;
+    Result<Map> map = co_await map_of(static_cast<uint32_t>(*there), writer);
     if (!map) co_return map.error();
     auto from = static_cast<uint32_t>(std::max(offset, begin) - begin);
     auto to = static_cast<uint32_t>(std::min(end - begin, kChunkSizeBytes));
     uint32_t found = data ? first_data(*map, from, to) : first_hole(*map, from, to);
-    if (found < to) co_return std::optional<uint64_t>(begin + found);
+    if (found < to) co_return begin + found;
     offset = begin + to;
   }
-  co_return std::optional<uint64_t>();
+  co_return end;
 }
 
-Task<Result<uint32_t>> FileReader::next_chunk(uint32_t index, uint32_t last, FileWriter* writer) {
-  uint32_t ours = last + 1;  // that the masters may not know yet
-  if (std::optional<uint32_t> open = writer ? writer->next_chunk(index) : std::nullopt) ours = std::min(ours, *open);
+Task<Result<uint64_t>> FileReader::next_chunk(uint64_t index, uint64_t last, FileWriter* writer) {
+  uint64_t ours = last + 1;  // that the masters may not know yet
+  if (auto open = writer ? writer->next_chunk(static_cast<uint32_t>(index)) : std::nullopt)
+    ours = std::min<uint64_t>(ours, *open);
   if (ours == index) co_return ours;
   GetLayoutRequest request;
   request.inode = inode_;
-  request.first_index = index;
-  request.count = last - index + 1;
+  request.first_index = static_cast<uint32_t>(index);
+  request.count = static_cast<uint32_t>(std::min<uint64_t>(last - index + 1, UINT32_MAX));
   auto reply = co_await master_.ask(request);
   if (!reply) co_return reply.error();
-  co_return reply->chunks.empty() ? ours : std::min(ours, reply->chunks.front().index);
+  co_return reply->chunks.empty() ? ours : std::min<uint64_t>(ours, reply->chunks.front().index);
 }
 
 Task<Result<FileReader::Map>> FileReader::map_of(uint32_t index, FileWriter* writer) {

@@ -122,6 +122,7 @@ Task<Result<MutationReply>> Mount::mutate_inode(MetaOp op, InodeId inode) {
 }
 
 Task<Result<Entry>> Mount::lookup(InodeId parent, std::string name) {
+  if (name.size() > kMaxNameBytes) co_return Error(ErrorCode::kNameTooLong);  // also where all names are known
   if (leases_.usable(parent) && !changing(parent, name)) {
     std::optional<InodeId> there = names_.name(parent, name);
     if (there) leases_.used(parent);

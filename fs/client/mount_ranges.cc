@@ -69,10 +69,9 @@ Task<Result<uint64_t>> Mount::seek_in(Inode& state, uint64_t offset, bool data) 
   uint64_t end = seen_here(state.attributes).size;
   if (offset >= end) co_return Error(ErrorCode::kBeyondEnd);
   if (!state.reader) state.reader = std::make_unique<FileReader>(world_, master_, servers_, leases_, inode);
-  auto found = co_await state.reader->seek(offset, end, data, state.writer.get());
-  if (!found) co_return found.error();
-  if (*found) co_return **found;
-  co_return data ? Result<uint64_t>(ErrorCode::kBeyondEnd) : Result<uint64_t>(end);
+  Result<uint64_t> found = co_await state.reader->seek(offset, end, data, state.writer.get());
+  if (found && data && *found == end) co_return Error(ErrorCode::kBeyondEnd);
+  co_return found;
 }
 
 }  // namespace cairn

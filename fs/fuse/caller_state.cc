@@ -17,8 +17,13 @@ constexpr uint64_t bit(int signal) {
 }
 constexpr uint64_t kStopSignals = bit(SIGINT) | bit(SIGTERM) | bit(SIGQUIT) | bit(SIGHUP);
 
+std::string status_of(int thread) {
+  std::ifstream file("/proc/" + std::to_string(thread) + "/status");
+  return std::string((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+}
+
 // The set after "NAME:\t"; empty if it is not there.
-uint64_t signal_set(std::string_view status, std::string_view name) {
+uint64_t bit_set(std::string_view status, std::string_view name) {
   size_t at = status.find(name);
   if (at == std::string_view::npos) return 0;
   std::string_view digits = status.substr(at + name.size());
@@ -32,18 +37,20 @@ uint64_t signal_set(std::string_view status, std::string_view name) {
 
 // A signal that kills becomes a SIGKILL for each thread of the process at once.
 CallerState caller_state_of(std::string_view status) {
-  uint64_t pending = signal_set(status, "SigPnd:") | signal_set(status, "ShdPnd:");
+  uint64_t pending = bit_set(status, "SigPnd:") | bit_set(status, "ShdPnd:");
   if (pending & bit(SIGKILL)) return CallerState::kKilled;
-  uint64_t asked = pending & ~signal_set(status, "SigBlk:") & ~signal_set(status, "SigIgn:") & kStopSignals;
+  uint64_t asked = pending & ~bit_set(status, "SigBlk:") & ~bit_set(status, "SigIgn:") & kStopSignals;
   return asked != 0 ? CallerState::kAskedToStop : CallerState::kWaits;
 }
 
 CallerState caller_state(int thread) {
   if (thread <= 0) return CallerState::kAskedToStop;
-  std::ifstream file("/proc/" + std::to_string(thread) + "/status");
-  if (!file) return CallerState::kKilled;
-  std::string status((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  return caller_state_of(status);
+  std::string status = status_of(thread);
+  return status.empty() ? CallerState::kKilled : caller_state_of(status);
+}
+
+bool has_capability(int thread, int capability) {
+  return thread > 0 && (bit_set(status_of(thread), "CapEff:") >> capability & 1) != 0;
 }
 
 }  // namespace cairn

@@ -1,5 +1,5 @@
-// What the signals that wait for a thread say: whether it is being killed while it waits for this mount. The kernel
-// tells a filesystem that a signal came, and not which; /proc does. Stateless.
+// What /proc says of a thread that waits for this mount. The signals that wait for it: whether it is being killed (the
+// kernel tells a filesystem that a signal came, and not which). And its capabilities. Stateless.
 #pragma once
 
 #include <string_view>
@@ -11,6 +11,9 @@ enum class CallerState {
   kAskedToStop,  // SIGINT, SIGTERM, SIGQUIT or SIGHUP, which it handles, or which leave a core
   kKilled,       // it ends as soon as it has an answer; it will never see it. Or it has ended
 };
+
+// capabilities(7): whether it has this one now. False if that cannot be known.
+bool has_capability(int thread, int capability);
 
 // 0: unknown, as one that was asked to stop.
 CallerState caller_state(int thread);

@@ -78,7 +78,8 @@ class FuseOps {
 
   // attributes: fuse_ops_attributes.cc
   Task<void> get_attributes(Reply reply, InodeId inode);
-  Task<void> set_attributes(Reply reply, InodeId inode, FileSystem::Changes changes);
+  Task<void> set_attributes(Reply reply, InodeId inode, FileSystem::Changes changes, Caller caller);
+  Task<Result<void>> check_owner(InodeId inode, FileSystem::Changes changes, Caller caller);
   Task<void> get_xattr(Reply reply, InodeId inode, std::string name, size_t size);
   Task<void> list_xattr(Reply reply, InodeId inode, size_t size);
   Task<void> set_xattr(Reply reply, InodeId inode, std::string name, std::string value, bool create_only,

@@ -1,7 +1,9 @@
 // FuseOps: attributes, extended attributes, space.
 #include <cerrno>
+#include <linux/capability.h>
 #include <utility>
 
+#include "fs/fuse/caller_state.h"
 #include "fs/fuse/fuse_ops.h"
 
 namespace cairn {
@@ -30,7 +32,26 @@ Task<void> FuseOps::get_attributes(Reply reply, InodeId inode) {
   give_attributes(reply, *view);
 }
 
-Task<void> FuseOps::set_attributes(Reply reply, InodeId inode, FileSystem::Changes changes) {
+// The kernel goes by the owner that it knows, also where it was told that its attributes are old: for these changes it
+// does not ask again.
+Task<Result<void>> FuseOps::check_owner(InodeId inode, FileSystem::Changes changes, Caller caller) {
+  bool owners = changes.mode || changes.uid || changes.gid || changes.atime || changes.mtime;
+  bool kernel_knows = world_.clock().now() < inodes_.attributes_until(inode);
+  if (!owners || kernel_knows || caller.uid == 0) co_return Result<void>();
+  Result<AttributesView> view = co_await file_system_.get_attributes(inode);
+  if (!view) co_return view.error();
+  if (view->attributes.uid == caller.uid) co_return Result<void>();
+  int needed = changes.uid || changes.gid ? CAP_CHOWN : CAP_FOWNER;
+  if (has_capability(static_cast<int>(caller.pid), needed)) co_return Result<void>();
+  co_return Error(ErrorCode::kPermission, "the file has another owner by now");
+}
+
+Task<void> FuseOps::set_attributes(Reply reply, InodeId inode, FileSystem::Changes changes, Caller caller) {
+  Result<void> allowed = co_await check_owner(inode, changes, caller);
+  if (!allowed) {
+    reply.error(allowed.error());
+    co_return;
+  }
   Result<AttributesView> view = co_await file_system_.set_attributes(inode, changes);
   inodes_.changed(inode, world_.clock().now());
   if (!view) {

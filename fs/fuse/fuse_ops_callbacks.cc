@@ -181,7 +181,7 @@ struct FuseOps::Callbacks {
     FuseOps& ops = ops_of(request);
     bool kill = (ops.channel_.argument<fuse_setattr_in>().valid & kSetAttrKillSetId) != 0;  // libfuse 3.14 drops it
     FileSystem::Changes changes = changes_of(*attributes, static_cast<unsigned>(to_set), kill);
-    ops.start(ops.set_attributes(ops.reply_to(request), InodeId(inode), changes));
+    ops.start(ops.set_attributes(ops.reply_to(request), InodeId(inode), changes, caller_of(request)));
   }
   static void getxattr(fuse_req_t request, fuse_ino_t inode, const char* name, size_t size) {
     FuseOps& ops = ops_of(request);

@@ -3,6 +3,7 @@ between the change and the look. Before the change the one that looks has seen e
 one that changes, on the one that looks, or on a third."""
 
 import contextlib
+import errno
 import mmap
 import os
 import stat
@@ -246,6 +247,35 @@ def chown(s):
     assert (os.lstat(f"{s.r}/s").st_uid, os.lstat(f"{s.r}/s").st_gid) == (12, 34)
 
 
+def as_user(uid, folder, call, *args):
+    """What the call gives when that user makes it in the folder: 0 or an errno."""
+    child = os.fork()
+    if child == 0:
+        code = 255
+        try:
+            os.chdir(folder)
+            os.setgroups([])
+            os.setresgid(uid, uid, uid)
+            os.setresuid(uid, uid, uid)
+            call(*args)
+            code = 0
+        except OSError as error:
+            code = error.errno
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def who_owned_it_before_changes_it_no_more(s):
+    """The kernel goes by the owner that it knew, and does not ask again."""
+    for call, *args in [(os.chmod, 0o640), (os.utime, (1, 2)), (os.chown, -1, 1234)]:
+        os.chown(f"{s.w}/f", 1234, 1234)
+        assert os.stat(f"{s.r}/f").st_uid == 1234
+        assert as_user(1234, s.r, call, "f", *args) == 0, call
+        os.chown(f"{s.w}/f", 4321, 4321)
+        assert as_user(1234, s.r, call, "f", *args) == errno.EPERM, call
+
+
 def utimes(s):
     os.utime(f"{s.w}/f", ns=(1_000_000_001, 2_000_000_002))
     assert (os.stat(f"{s.r}/f").st_atime_ns, os.stat(f"{s.r}/f").st_mtime_ns) == (1_000_000_001, 2_000_000_002)
@@ -375,7 +405,8 @@ def replaced_while_the_other_has_it_open(s):
 KINDS = [create, create_while_it_is_open, create_where_the_other_would, unlink, rename, rename_over, rename_over_as_editors_do,
          rename_into_another_directory, rename_a_directory, rename_over_a_directory, mkdir, rmdir, rmdir_refused_by_what_the_other_made,
          link, link_to_a_file_that_is_open, symlink, symlink_that_points_elsewhere, make_fifo, listing_that_is_read_again,
-         no_directory_goes_below_who_is_in_it, chmod, chown, utimes, times_of_what_is_written, xattrs, truncate_up_and_down,
+         no_directory_goes_below_who_is_in_it, chmod, chown,
+         who_owned_it_before_changes_it_no_more, utimes, times_of_what_is_written, xattrs, truncate_up_and_down,
          truncate_of_what_is_there, open_with_o_trunc, write_inside, write_and_extend, append, append_in_turn, write_in_turn,
          pages_that_are_mapped, stores_in_a_mapping, unlinked_while_the_other_has_it_open, replaced_while_the_other_has_it_open]
 

@@ -146,12 +146,21 @@ def test_what_is_not_there_to_give_is_refused(cluster):
         for mode in (COLLAPSE, INSERT, 1 << 12):
             refused = outcome(fallocate, fd, mode, 0, PAGE)
             assert refused == errno.errorcode[errno.EOPNOTSUPP], (mode, refused)
-        assert outcome(fallocate, fd, PUNCH_HOLE | KEEP_SIZE, 0, 1 << 60) is None  # all of nothing, at once
-        os.ftruncate(fd, 1 << 60)
-        assert outcome(fallocate, fd, PUNCH_HOLE | KEEP_SIZE, 0, 1 << 60) is None
+        # The largest file: all of nothing is punched at once, and what is at its end is there and nowhere else.
+        end = (1 << 58) - CHUNK
+        assert outcome(fallocate, fd, PUNCH_HOLE | KEEP_SIZE, 0, end) is None
+        os.ftruncate(fd, end)
+        assert outcome(fallocate, fd, PUNCH_HOLE | KEEP_SIZE, 0, end) is None
         assert outcome(os.lseek, fd, 0, os.SEEK_DATA) == "ENXIO"
         assert os.lseek(fd, 5, os.SEEK_HOLE) == 5
-        assert outcome(fallocate, fd, ZERO_RANGE, 1 << 60, 1) == "EFBIG"
+        os.pwrite(fd, b"end", end - 3)
+        os.fsync(fd)
+        assert os.lseek(fd, 0, os.SEEK_DATA) == end - PAGE
+        assert os.pread(fd, 3, end - 3) == b"end" and os.pread(fd, 3, (1 << 32) - 3) == bytes(3)
+        os.ftruncate(fd, end - 1)
+        assert os.pread(fd, 3, end - 3) == b"en"
+        for refused in ((fallocate, fd, ZERO_RANGE, end, 1), (os.ftruncate, fd, end + 1), (os.pwrite, fd, b"x", end)):
+            assert outcome(*refused) == "EFBIG", refused
     cluster.umount(mount)
 
 

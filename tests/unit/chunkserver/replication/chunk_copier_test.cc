@@ -193,10 +193,10 @@ TEST_F(ChunkCopierTest, OrderWhoseTimeIsOverGoesOn) {
   EXPECT_TRUE(cluster_.bytes(1, 0, 8 * kMiB) == pattern(8 * kMiB, 1));
 }
 
-TEST_F(ChunkCopierTest, CopyNeedsTheRightToCopy) {
+TEST_F(ChunkCopierTest, CopyNeedsTheRightToRead) {
   fill({0}, 0, 0, "data");
   CopyChunkRequest order = cluster_.copy_order(0, 1);
-  order.capability = cluster_.capability(kChunk, 1, kReadWrite);
+  order.capability = cluster_.capability(kChunk, 1, CapabilityRights::kWrite);
   EXPECT_TRUE(cluster_.call(1, order).failed_with(ErrorCode::kUnauthorized));
 }
 

@@ -116,7 +116,8 @@ TEST_F(ChunkServiceTest, CapabilityAllowsWhatItSaysAndNoMore) {
   EXPECT_TRUE(cluster_.call(0, read_of(write, 0, 4)).failed_with(ErrorCode::kUnauthorized));
   EXPECT_TRUE(cluster_.call(0, read_of(read, 0, 4)));
   EXPECT_TRUE(cluster_.call(0, read_of(copy, 0, 4)));
-  EXPECT_TRUE(cluster_.call(0, ChunkMapRequest{read, kChunk, 1}).failed_with(ErrorCode::kUnauthorized));
+  EXPECT_TRUE(cluster_.call(0, ChunkMapRequest{write, kChunk, 1}).failed_with(ErrorCode::kUnauthorized));
+  EXPECT_TRUE(cluster_.call(0, ChunkMapRequest{read, kChunk, 1}));
   EXPECT_TRUE(cluster_.call(0, ChunkMapRequest{copy, kChunk, 1}));
 }
 
