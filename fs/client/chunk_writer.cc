@@ -89,6 +89,7 @@ void ChunkWriter::submit(WriteKind kind, uint32_t offset, uint32_t length, Paylo
   if (kind == WriteKind::kData) length_ = std::max(length_, offset + length);
   if (kind == WriteKind::kTruncate) length_ = std::min(length_, offset);
   retained_bytes_ += payload_size(write.data);
+  allocated_.reset();  // until it is on disk everywhere
   ++unaccepted_;
   uint64_t sequence = ++last_;
   retained_.emplace(sequence, std::move(write));

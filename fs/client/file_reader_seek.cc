@@ -4,6 +4,7 @@
 
 #include "common/base/units.h"
 #include "common/rpc/rpc_typed.h"
+#include "fs/client/chunk_search.h"
 #include "fs/client/file_reader.h"
 
 namespace cairn {
@@ -55,13 +56,9 @@ Task<Result<uint64_t>> FileReader::next_chunk(uint64_t index, uint64_t last, Fil
   if (auto open = writer ? writer->next_chunk(static_cast<uint32_t>(index)) : std::nullopt)
     ours = std::min<uint64_t>(ours, *open);
   if (ours == index) co_return ours;
-  GetLayoutRequest request;
-  request.inode = inode_;
-  request.first_index = static_cast<uint32_t>(index);
-  request.count = static_cast<uint32_t>(std::min<uint64_t>(last - index + 1, UINT32_MAX));
-  auto reply = co_await master_.ask(request);
-  if (!reply) co_return reply.error();
-  co_return reply->chunks.empty() ? ours : std::min<uint64_t>(ours, reply->chunks.front().index);
+  Result<uint64_t> theirs = co_await next_chunk_of(master_, inode_, index, last, world_.clock().now() + kSeekTime);
+  if (!theirs) co_return theirs;
+  co_return std::min(ours, *theirs);
 }
 
 Task<Result<FileReader::Map>> FileReader::map_of(uint32_t index, FileWriter* writer) {
@@ -88,6 +85,9 @@ Task<Result<void>> FileReader::map_of_replica(ReplicaAddress replica, Place plac
     co_return answer.error().in("the map of a chunk from " + replica.address);
   }
   servers_.note_success(replica);
+  const ReplicaStatus& status = answer->reply.status;
+  if (std::max(status.sequence, status.synced_sequence) < place.sequence)
+    co_return Error(ErrorCode::kMissingWrites, replica.address + " has not all that was written");
   Map map;
   uint64_t behind = 0;
   for (ChunkMapReply::Range range : answer->reply.data) {

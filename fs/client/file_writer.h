@@ -68,8 +68,10 @@ class FileWriter {
   bool writing_pages() const { return writing_pages_ > 0; }
   // At the end of the file, as O_APPEND wants it. Gives the offset.
   Task<Result<uint64_t>> append(Buffer data);
-  // [offset, offset + length) reads as zeros (`zero`) and takes no space; the file is not shorter than `size_at_least`.
-  Task<Result<void>> change_range(uint64_t offset, uint64_t length, bool zero, uint64_t size_at_least);
+  // [offset, offset + length), as far as the file goes, reads as zeros and takes no space. After an error a part of it
+  // does.
+  Task<Result<void>> zero(uint64_t offset, uint64_t length);
+  Task<Result<void>> make_longer(uint64_t size);
   // Everything gathered has been accepted by all replicas.
   Task<Result<void>> flush();
   // Everything is durable, and the master knows it. data_only: times may be left for later.
@@ -157,8 +159,8 @@ class FileWriter {
   };
   // `make`: a chunk for what has none yet; without it null then.
   Task<Result<std::shared_ptr<ChunkWriter>>> writer_for(uint32_t index, TimePoint until, bool make = true);
-  Task<Result<void>> zero_locked(uint64_t offset, uint64_t end, TimePoint until);
-  Task<Result<std::vector<uint32_t>>> chunks_between(uint32_t first, uint32_t last, TimePoint until);
+  Task<Result<uint64_t>> zero_next(uint64_t at, uint64_t end, TimePoint until);
+  void changed_range();
   Task<Result<void>> send_gathered(bool sync, TimePoint until);
   void gather(uint64_t offset, Buffer piece, Semaphore::Permit permit);
   bool gathers(uint64_t offset, uint64_t size) const;

@@ -101,7 +101,11 @@ Task<void> LeaderFinder::failed(Master& master, Error error, TimePoint began, ui
     if (error.code == ErrorCode::kTimeout) doubt();
     if (error.code == ErrorCode::kNotLeader || error.code == ErrorCode::kUnavailable) master.silent_term = term_;
     if (error.code == ErrorCode::kNotLeader) follow(master, parse_leader_hint(error.context));
-    if (error.code == ErrorCode::kUnavailable) lost(master);
+    if (error.code == ErrorCode::kUnavailable) {
+      // It may refuse what comes over this connection because another one, under another name of it, is newer.
+      master.client.drop("it answered that it cannot");
+      lost(master);
+    }
   }
   // Another one than before is asked at once.
   if (moves != moves_ && leader_ != &master) co_return;

@@ -61,6 +61,7 @@ Task<Result<void>> MasterLink::try_open_session(TimePoint deadline) {
       valid_until_ = asked + session_time_ - session_time_ / 100 - kValidMargin;
       next_sequence_ = 1;
       in_flight_.clear();
+      creating_.clear();
       masters_.set_cluster(cluster_);
       learn_time(asked, reply->now);
       co_return Result<void>();
@@ -130,6 +131,8 @@ Task<Result<MutationReply>> MasterLink::mutate_until(MetaOp op, TimePoint deadli
   request.now = now();
   request.op = std::move(op);
   in_flight_.insert(request.sequence);
+  const auto* create = std::get_if<CreateOp>(&request.op);
+  if (create && create->open) creating_.insert(request.sequence);
   Result<MutationReply> result(ErrorCode::kIo);
   for (;;) {
     request.first_unacknowledged =
@@ -151,6 +154,7 @@ Task<Result<MutationReply>> MasterLink::mutate_until(MetaOp op, TimePoint deadli
   }
   if (session_ == request.session) {
     in_flight_.erase(request.sequence);
+    creating_.erase(request.sequence);
   } else if (result) {
     result->lease = result->parent_lease = {};
   }
@@ -237,7 +241,7 @@ Task<void> MasterLink::renew_once() {
     bool all_told = goes_on && !request.more;
     if (!goes_on && reply->reclaim && open_inodes_) {
       held = open_inodes_();
-      request.unanswered.assign(in_flight_.begin(), in_flight_.end());
+      request.unanswered.assign(creating_.begin(), creating_.end());
       leases = leases_ ? leases_(reply->term) : std::vector<HeldLease>();
       telling = true;
       request.known_term = reply->term;

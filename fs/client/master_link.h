@@ -115,6 +115,7 @@ class MasterLink {
   int64_t wall_offset_ns_ = 0;
   uint64_t next_sequence_ = 1;
   std::set<uint64_t> in_flight_;
+  std::set<uint64_t> creating_;  // of those: files that will be open
   uint64_t requests_sent_ = 0;
   bool replacing_ = false;
   Condition replaced_;

@@ -27,11 +27,13 @@ Task<Result<void>> Mount::change_range(HandleId id, RangeChange change, uint64_t
   ++state->operations;
   bool zero = change == RangeChange::kZero;
   Result<void> done;
-  if (!zero) done = co_await room_for(*state, offset, length);
-  if (done) done = co_await writer.change_range(offset, length, zero, keep_size ? 0 : offset + length);
+  Result<void> room;
+  if (!zero) room = co_await room_for(*state, offset, length);
+  if (room && zero) done = co_await writer.zero(offset, length);
+  if (room && done && !keep_size) done = co_await writer.make_longer(offset + length);
   --state->operations;
   if (!done) error_told(id, writer);
-  co_return done;
+  co_return room ? done : room;
 }
 
 // There is room now for what the file does not have yet. Others may use it before the caller does.

@@ -188,8 +188,12 @@ Task<void> FuseOps::change_range(Reply reply, InodeId inode, uint64_t handle, in
   inodes_.changed(inode, world_.clock().now());
   if (zero) co_await drop_pages_behind(inode, write, range, false);
   if (done && !keep_size) inodes_.size_written(inode, range.end);
-  reply.result(done);
+  bool known = reply.result(done);
   state_.traffic.write_answered(inode, write);
+  if (done && known) co_return;
+  // A part of it may be done, and the kernel keeps the pages and the size from before.
+  co_await notifier_.drop_pages(inode);
+  co_await notifier_.forget_attributes(inode);
 }
 
 Task<void> FuseOps::seek(Reply reply, uint64_t handle, uint64_t offset, bool data) {

@@ -236,7 +236,7 @@ bool Reply::bytes(std::string_view bytes) {
 }
 
 bool Reply::offset(uint64_t offset) {
-  return taken(fuse_reply_lseek(take(), static_cast<off_t>(offset)));
+  return answer([&](fuse_req* request) { return fuse_reply_lseek(request, static_cast<off_t>(offset)); });
 }
 
 bool Reply::xattr_size(size_t bytes) {

@@ -218,12 +218,14 @@ Task<Result<RenewSessionReply>> SessionDesk::renew(RenewSessionRequest request) 
 
 // A leader before this one has made these files, and died before it could say so: their creator will ask again.
 Task<Result<void>> SessionDesk::count_created(SessionId session, std::vector<uint64_t> unanswered) {
+  uint64_t leadership = leadership_;
   auto ask = [session, sequences = std::move(unanswered)](Machine& machine, ReadMode mode) {
     return machine.created(session, sequences, mode);
   };
   Result<std::vector<InodeId>> created = co_await core_.read(std::move(ask));
   if (!created) co_return created.error();
-  if (check(session)) kept_.open_files.reclaim(session, *created);
+  // Once it has claimed what it holds, it may also have closed some of it.
+  if (leadership == leadership_ && unclaimed_.contains(session)) kept_.open_files.reclaim(session, *created);
   co_return Result<void>();
 }
 

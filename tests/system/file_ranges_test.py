@@ -5,10 +5,12 @@ import ctypes
 import errno
 import os
 import random
+import signal
 import subprocess
 import tempfile
+import time
 
-from local_cluster import main, run
+from local_cluster import main, run, wait_for
 
 KEEP_SIZE, PUNCH_HOLE, COLLAPSE, ZERO_RANGE, INSERT = 1, 2, 8, 16, 32
 PAGE = 4096
@@ -234,6 +236,43 @@ def test_the_other_mount_sees_it_at_once(cluster):
     cluster.umount(two)
 
 
+def killed_in(cluster, call, *args):
+    """The call is made while no chunkserver answers, and its process killed before they do."""
+    servers = [program["pid"] for name, program in cluster.programs().items() if name.startswith("chunkserver")]
+    for pid in servers:
+        os.kill(pid, signal.SIGSTOP)
+        cluster.stopped.add(pid)
+    child = os.fork()
+    if child == 0:
+        call(*args)
+        os._exit(0)
+    time.sleep(0.3)
+    os.kill(child, signal.SIGKILL)
+    time.sleep(0.3)  # the mount sees after a while that nobody waits
+    for pid in servers:
+        os.kill(pid, signal.SIGCONT)
+        cluster.stopped.discard(pid)
+    os.waitpid(child, 0)
+
+
+def test_who_is_killed_while_it_asks_harms_nobody(cluster):
+    """The answer comes when nobody waits for it any more, and the kernel may have what was there before."""
+    cluster.up()
+    one, two = cluster.mount("one"), cluster.mount("two")
+    with open(f"{one}/file", "wb+", buffering=0) as file, open(f"{two}/file", "rb", buffering=0) as theirs:
+        fd = file.fileno()
+        os.pwrite(fd, b"x" * (16 * PAGE), 0)
+        os.fsync(fd)
+        killed_in(cluster, os.lseek, fd, 0, os.SEEK_HOLE)
+        assert os.lseek(fd, 0, os.SEEK_HOLE) == 16 * PAGE
+        assert os.pread(fd, PAGE, 0) == b"x" * PAGE
+        killed_in(cluster, fallocate, fd, PUNCH_HOLE | KEEP_SIZE, 0, 4 * PAGE)
+        wait_for("the range to be as the other mount sees it", lambda: os.pread(fd, PAGE, 0) == os.pread(theirs.fileno(), PAGE, 0), 20)
+        assert os.lseek(fd, 0, os.SEEK_DATA) == os.lseek(theirs.fileno(), 0, os.SEEK_DATA)
+    cluster.umount(one)
+    cluster.umount(two)
+
+
 def test_a_sparse_copy_takes_no_more_than_the_file(cluster):
     cluster.up()
     mount = cluster.mount()
@@ -258,5 +297,6 @@ if __name__ == "__main__":
         test_what_is_not_there_to_give_is_refused,
         test_many_calls_give_what_they_give_locally,
         test_the_other_mount_sees_it_at_once,
+        test_who_is_killed_while_it_asks_harms_nobody,
         test_a_sparse_copy_takes_no_more_than_the_file,
     ])
